@@ -1,0 +1,10 @@
+"""Recurrent attention models for fairseq, loaded with ``--user-dir``: importing the package registers them."""
+
+import argparse
+
+import torch
+
+from . import models, tasks  # noqa: F401
+
+# fairseq's own legacy models (`lstm`) pickle their options; our own checkpoints hold no class at all.
+torch.serialization.add_safe_globals([argparse.Namespace])
