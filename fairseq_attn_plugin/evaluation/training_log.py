@@ -1,0 +1,77 @@
+"""What ``fairseq-train --log-format json --log-file`` writes, as a dataclass."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional
+
+PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
+DONE = re.compile(r"done training in ([\d.]+) seconds")
+
+
+@dataclass
+class TrainingLog:
+    """One training, resumed or not.
+
+    Attributes:
+        parameters: number of model parameters.
+        seconds: fairseq's "done training in", validation included; None for a training that was resumed or that
+            has not ended, whose time the log does not know.
+        validations: statistics by name without ``valid_``, one dict per validation of the subset, in order;
+            ``epoch`` and ``num_updates`` are among them.
+    """
+
+    parameters: int = 0
+    seconds: Optional[float] = None
+    validations: List[Dict[str, float]] = field(default_factory=list)
+
+    @property
+    def updates(self) -> int:
+        """Updates at the last validation; 0 before the first."""
+        return int(self.validations[-1]["num_updates"]) if self.validations else 0
+
+
+def read_training_log(path, subset: str = "valid") -> TrainingLog:
+    """Reads a log; a validation that a killed training repeated after its restart counts once, the later one.
+
+    Args:
+        path: file that ``--log-file`` named.
+        subset: the validation set whose statistics are wanted.
+    Raises:
+        ValueError: a damaged line, with file and number; no training in the file at all.
+    """
+    log, by_update, starts = TrainingLog(), {}, 0
+    with open(path, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.startswith("{"):
+                stats = _statistics(line, f"{path}:{number}", subset)
+                if "num_updates" in stats:
+                    by_update[stats["num_updates"]] = stats
+            elif PARAMETERS.match(line):
+                starts += 1
+                log.parameters = int(PARAMETERS.match(line)[1].replace(",", ""))
+            elif DONE.match(line):
+                log.seconds = float(DONE.match(line)[1]) if starts == 1 else None
+    if not starts:
+        raise ValueError(f"{path}: no training in this file; is it a --log-file of fairseq-train?")
+    log.validations = [by_update[updates] for updates in sorted(by_update)]
+    return log
+
+
+def _statistics(line: str, where: str, subset: str) -> Dict[str, float]:
+    """Numbers of one JSON line (fairseq writes them as strings); none if the line is of another subset.
+
+    fairseq logs the options as Python's dict, which starts with a brace too: not JSON, and skipped.
+    """
+    if line.startswith("{'"):
+        return {}
+    try:
+        stats = json.loads(line)
+        prefix = f"{subset}_"
+        return {
+            name.removeprefix(prefix): float(value)
+            for name, value in stats.items()
+            if f"{prefix}num_updates" in stats and (name == "epoch" or name.startswith(prefix))
+        }
+    except (ValueError, TypeError):
+        raise ValueError(f"{where}: damaged line {line.rstrip()[:60]!r}") from None
