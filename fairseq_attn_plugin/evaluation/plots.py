@@ -1,0 +1,155 @@
+"""Pictures: accuracy per epoch, accuracy by length, heat maps of attention weights. PNG files, no display needed."""
+
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Dict, List, Sequence, Tuple
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+COLOURS = ("#0b6e99", "#d1495b", "#5f8d4e", "#8d6a9f", "#e09f3e", "#444444")
+STYLE = {
+    "font.size": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+}
+
+
+@dataclass
+class Curve:
+    """One line of a diagram: y(x), both of one length."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass
+class HeatMap:
+    """Attention weights T×S, their row symbols (target, T) and column symbols (source, S)."""
+
+    title: str
+    source: List[str]
+    target: List[str]
+    weights: np.ndarray
+
+
+def save(figure: Figure, path) -> None:
+    """Writes a PNG file; `font_families` has warned about missing glyphs, so matplotlib need not do it again."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(path, format="png", bbox_inches="tight")
+
+
+def accuracy_per_epoch(panels: Dict[str, List[Curve]]) -> Figure:
+    """One panel per metric (title: curves), accuracy in percent over epochs."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2 * len(panels), 4.0), dpi=150, layout="constrained")
+        all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for axes, (title, curves) in zip(all_axes, panels.items()):
+            _draw_curves(axes, curves, marker="o")
+            axes.set(title=title, xlabel="epoch", ylim=(-3, 103))
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        all_axes[0].set_ylabel("accuracy in %")
+        figure.legend(handles=all_axes[0].lines, loc="outside upper center", ncols=len(all_axes[0].lines))
+    return figure
+
+
+def accuracy_by_length(curves: List[Curve], trained: Tuple[int, int]) -> Figure:
+    """Sentence accuracy in percent over the source length; the trained range of lengths is shaded.
+
+    Args:
+        trained: shortest and longest source in the training data, ``</s>`` not counted.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.0, 4.2), dpi=150, layout="constrained")
+        axes = figure.subplots()
+        axes.axvspan(trained[0] - 0.5, trained[1] + 0.5, color="#f3ecd8", zorder=0)
+        axes.text(sum(trained) / 2, 106, "lengths seen in training", ha="center", va="center", color="#7a6a3a")
+        _draw_curves(axes, curves, marker="o", markersize=4)
+        axes.set(xlabel="source length in symbols", ylabel="sentences all right, in %", ylim=(-3, 112))
+        axes.set_yticks(range(0, 101, 20))
+        figure.legend(handles=axes.lines, loc="outside upper center", ncols=len(curves))
+    return figure
+
+
+def _draw_curves(axes, curves: List[Curve], **style) -> None:
+    for curve, colour in zip(curves, COLOURS * len(curves)):
+        axes.plot(curve.x, curve.y, label=curve.label, color=colour, linewidth=2, clip_on=False, **style)
+
+
+def attention_heat_maps(maps: List[HeatMap], columns: int = 3) -> Figure:
+    """Small multiples with one scale from 0 to 1; source symbols above, target symbols on the left.
+
+    A symbol that no installed font can draw is named on stderr.
+    """
+    rows, columns = -(-len(maps) // columns), min(columns, len(maps))
+    width = 0.8 + 0.24 * max(len(heat.source) for heat in maps)
+    height = 1.0 + 0.24 * max(len(heat.target) for heat in maps)
+    symbols = "".join(heat.title + "".join(heat.source + heat.target) for heat in maps)
+    with matplotlib.rc_context({"font.size": 10, "font.family": font_families(symbols)}):
+        size = (max(3.2, columns * width + 0.9), rows * height + 0.3)
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
+        all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for number, (axes, heat) in enumerate(zip(all_axes, maps)):
+            image = _draw_heat_map(axes, heat)
+            axes.set_ylabel("output" if number % columns == 0 else "")
+        for axes in all_axes[len(maps) :]:
+            axes.remove()
+        bar = figure.colorbar(image, ax=figure.axes, shrink=0.7, aspect=25, pad=0.02, ticks=[0, 0.5, 1])
+        bar.set_label("attention weight")
+        bar.outline.set_visible(False)
+    return figure
+
+
+def _draw_heat_map(axes, heat: HeatMap):
+    image = axes.imshow(heat.weights, cmap="Blues", vmin=0, vmax=1, aspect="equal", interpolation="nearest")
+    axes.set_xticks(range(len(heat.source)), heat.source, parse_math=False)
+    axes.set_yticks(range(len(heat.target)), heat.target, parse_math=False)
+    axes.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
+    if max(map(len, heat.source)) > 1:
+        for label in axes.get_xticklabels():
+            label.set(rotation=90 if len(label.get_text()) > 1 else 0)
+    axes.set_xticks(np.arange(len(heat.source) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(heat.target) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="#dddddd", linewidth=0.4)
+    axes.tick_params(which="minor", length=0)
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("source")
+    axes.set_title(heat.title, fontsize=11, fontweight="bold", parse_math=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return image
+
+
+def font_families(text: str, base: str = "DejaVu Sans") -> List[str]:
+    """Installed font families that can draw the text together, the base first; warns on stderr about the rest."""
+    families, missing = [base], set(text) - _drawn_by(font_manager.findfont(base)) - set("\n\t ")
+    fonts = [font for font in font_manager.fontManager.ttflist if not font.name.startswith("Last Resort")]
+    for entry in sorted(fonts, key=lambda font: (font.name, font.style != "normal")):
+        if not missing:
+            break
+        drawn = missing & _drawn_by(entry.fname) if entry.name not in families else set()
+        if drawn:
+            families.append(entry.name)
+            missing -= drawn
+    if missing:
+        print(f"warning: no installed font draws {' '.join(sorted(missing))}; the picture shows boxes there "
+              "(fonts-noto and fonts-noto-cjk have most scripts)", file=sys.stderr)  # fmt: skip
+    return families
+
+
+def _drawn_by(path: str) -> set:
+    """Characters of a font file; none if it cannot be read."""
+    try:
+        return {chr(code) for code in font_manager.get_font(path).get_charmap()}
+    except (OSError, RuntimeError):
+        return set()
