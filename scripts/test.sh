@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets up the environment with what tests need and runs them.
+#
+# usage: bash scripts/test.sh [PYTEST_ARGUMENT ...]      (PYTHON=, VENV=, TORCH_INDEX_URL=: see setup.sh)
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+VENV=$(realpath -m -- "${VENV:-$root/.venv}")
+export VENV
+
+bash "$root/scripts/setup.sh" test
+cd "$root"
+exec "$VENV/bin/python" -m pytest "$@"
