@@ -1,0 +1,142 @@
+"""Options of model ``attn_rnn``, and what follows from them."""
+
+from dataclasses import dataclass, field
+from typing import Dict, Optional
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+
+from ..modules.attention_scores import ATTENTION_SCORES
+from ..modules.normalizers import NORMALIZERS
+from ..modules.recurrence import CELLS
+from .bridge import BRIDGES
+
+
+def _choices(registry) -> str:
+    return ", ".join(registry.names())
+
+
+@dataclass
+class AttnRNNConfig(FairseqDataclass):
+    """Options of ``attn_rnn``. What fairseq's ``lstm`` has too keeps its flag and its meaning."""
+
+    cell: str = field(default="lstm", metadata={"help": f"recurrent cell of encoder and decoder: {_choices(CELLS)}"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout probability wherever no option of its own is given"})
+
+    encoder_embed_dim: int = field(default=512, metadata={"help": "size of a source embedding"})
+    encoder_embed_path: Optional[str] = field(
+        default=None, metadata={"help": "pretrained source embeddings: text, one symbol and its numbers a line"}
+    )
+    encoder_freeze_embed: bool = field(default=False, metadata={"help": "do not train the source embeddings"})
+    encoder_hidden_size: Optional[int] = field(
+        default=None, metadata={"help": "size of an encoder state, each direction (default: --encoder-embed-dim)"}
+    )
+    encoder_layers: int = field(default=1, metadata={"help": "encoder layers"})
+    encoder_direction: ChoiceEnum(["uni", "bi"]) = field(
+        default="uni", metadata={"help": "read the source forwards only, or both ways in every layer"}
+    )
+    encoder_dropout_in: Optional[float] = field(
+        default=None, metadata={"help": "dropout on source embeddings (default: --dropout)"}
+    )
+    encoder_dropout_out: Optional[float] = field(
+        default=None, metadata={"help": "dropout between encoder layers and on encoder outputs (default: --dropout)"}
+    )
+
+    decoder_embed_dim: int = field(default=512, metadata={"help": "size of a target embedding"})
+    decoder_embed_path: Optional[str] = field(
+        default=None, metadata={"help": "pretrained target embeddings: text, one symbol and its numbers a line"}
+    )
+    decoder_freeze_embed: bool = field(default=False, metadata={"help": "do not train the target embeddings"})
+    decoder_hidden_size: Optional[int] = field(
+        default=None, metadata={"help": "size of a decoder state (default: --decoder-embed-dim)"}
+    )
+    decoder_layers: int = field(default=1, metadata={"help": "decoder layers; need not equal --encoder-layers"})
+    decoder_dropout_in: Optional[float] = field(
+        default=None, metadata={"help": "dropout on target embeddings (default: --dropout)"}
+    )
+    decoder_dropout_out: Optional[float] = field(
+        default=None, metadata={"help": "dropout between decoder layers and on the readout (default: --dropout)"}
+    )
+    decoder_out_embed_dim: Optional[int] = field(
+        default=None,
+        metadata={"help": "one more linear map, from the readout to this size, before the vocabulary projection"},
+    )
+    share_decoder_input_output_embed: bool = field(
+        default=False, metadata={"help": "the vocabulary projection is the target embedding"}
+    )
+    share_all_embeddings: bool = field(
+        default=False, metadata={"help": "one table for source, target and vocabulary projection; joined dictionary"}
+    )
+
+    bridge: str = field(
+        default="copy", metadata={"help": f"decoder's first state from the encoder's last: {_choices(BRIDGES)}"}
+    )
+    attention_score: str = field(
+        default="general", metadata={"help": f"score of query and keys: none, {_choices(ATTENTION_SCORES)}"}
+    )
+    attention_dim: Optional[int] = field(
+        default=None, metadata={"help": "project query and keys to this size (default: as they are)"}
+    )
+    attention_normalizer: str = field(
+        default="softmax", metadata={"help": f"scores to weights: {_choices(NORMALIZERS)}"}
+    )
+    attention_query: ChoiceEnum(["previous", "current"]) = field(
+        default="current",
+        metadata={"help": "query from the state before the step (context enters the cell) or after it"},
+    )
+    attention_dropout: float = field(default=0.0, metadata={"help": "dropout on attention weights"})
+    input_feeding: ChoiceEnum(["on", "off"]) = field(
+        default="on", metadata={"help": "the readout of a step enters the cell at the next one"}
+    )
+    readout_inputs: Optional[str] = field(
+        default=None,
+        metadata={"help": "what the readout sees, a subset of state,word,context (default: state,context; without "
+                          "attention: state)"},
+    )
+    readout_activation: ChoiceEnum(["none", "tanh"]) = field(
+        default="tanh", metadata={"help": "tanh: after a linear map; none: linear, or nothing without --readout-dim"}
+    )
+    readout_dim: Optional[int] = field(
+        default=None,
+        metadata={"help": "size of the readout (default: --decoder-hidden-size for tanh; for none its inputs as they "
+                          "are)"},
+    )
+
+
+def flag(option: str) -> str:
+    """``attention_dim`` → ``--attention-dim``."""
+    return "--" + option.replace("_", "-")
+
+
+def encoder_dim(cfg) -> int:
+    """M, size of an encoder output."""
+    return cfg.encoder_hidden_size * (2 if cfg.encoder_direction == "bi" else 1)
+
+
+def fill_defaults(cfg) -> None:
+    """Options that default to others get their values."""
+    if cfg.encoder_hidden_size is None:
+        cfg.encoder_hidden_size = cfg.encoder_embed_dim
+    if cfg.decoder_hidden_size is None:
+        cfg.decoder_hidden_size = cfg.decoder_embed_dim
+    for name in ("encoder_dropout_in", "encoder_dropout_out", "decoder_dropout_in", "decoder_dropout_out"):
+        if cfg[name] is None:
+            cfg[name] = cfg.dropout
+    if cfg.readout_inputs is None:
+        cfg.readout_inputs = "state" if cfg.attention_score == "none" else "state,context"
+    if cfg.readout_dim is None and cfg.readout_activation != "none":
+        cfg.readout_dim = cfg.decoder_hidden_size
+
+
+def readout_sizes(cfg) -> Dict[str, int]:
+    """Inputs of the readout and their sizes, in the order of the columns of its matrix.
+
+    Raises:
+        ValueError: ``--readout-inputs`` names something else, or something twice.
+    """
+    sizes = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": encoder_dim(cfg)}
+    names = [name.strip() for name in cfg.readout_inputs.split(",")]
+    unknown = [name for name in names if name not in sizes]
+    if unknown or len(set(names)) < len(names):
+        what = f"got {unknown[0]!r}" if unknown else f"a name twice in {cfg.readout_inputs!r}"
+        raise ValueError(f"--readout-inputs: {what}; give a subset of {','.join(sizes)}")
+    return {name: size for name, size in sizes.items() if name in names}

@@ -1,0 +1,81 @@
+"""Bridges: the decoder's first state from the encoder's last one."""
+
+from typing import List
+
+from torch import Tensor, nn
+
+from ..modules.recurrence import LayerState
+from ..modules.registry import Registry
+
+
+class Bridge(nn.Module):
+    """Decoder layer l starts from encoder layer min(l, top).
+
+    Args:
+        encoder_dim: M, width of an encoder layer's state (both directions side by side).
+        hidden_dim: H, width of a decoder layer's state.
+        num_layers: decoder layers.
+        state_tensors: tensors in a layer's state (2 for an LSTM).
+    """
+
+    needs_equal_sizes = False
+    """True where M must equal H."""
+
+    def __init__(self, encoder_dim: int, hidden_dim: int, num_layers: int, state_tensors: int):
+        super().__init__()
+        self.hidden_dim = hidden_dim
+        self.num_layers = num_layers
+
+    def forward(self, final_state: List[LayerState]) -> List[LayerState]:
+        """Per encoder layer, B×M tensors → per decoder layer, B×H tensors."""
+        top = len(final_state) - 1
+        return [self.bridge(layer, final_state[min(layer, top)]) for layer in range(self.num_layers)]
+
+    def bridge(self, layer: int, state: LayerState) -> LayerState:
+        """First state of one decoder layer from the encoder layer that it belongs to."""
+        raise NotImplementedError
+
+
+BRIDGES: Registry[Bridge] = Registry("--bridge")
+
+
+@BRIDGES.register("zero")
+class ZeroBridge(Bridge):
+    """Zeros: all that the decoder learns of the source comes through the attention."""
+
+    def bridge(self, layer: int, state: LayerState) -> LayerState:
+        return tuple(part.new_zeros(part.size(0), self.hidden_dim) for part in state)
+
+
+@BRIDGES.register("copy")
+class CopyBridge(Bridge):
+    """The encoder's state itself (Sutskever et al., 2014; Luong et al., 2015)."""
+
+    needs_equal_sizes = True
+
+    def bridge(self, layer: int, state: LayerState) -> LayerState:
+        return state
+
+
+@BRIDGES.register("linear")
+class LinearBridge(Bridge):
+    """A linear map with bias for each decoder layer and each tensor of its state."""
+
+    def __init__(self, encoder_dim: int, hidden_dim: int, num_layers: int, state_tensors: int):
+        super().__init__(encoder_dim, hidden_dim, num_layers, state_tensors)
+        self.projections = nn.ModuleList(
+            nn.ModuleList(nn.Linear(encoder_dim, hidden_dim) for _ in range(state_tensors)) for _ in range(num_layers)
+        )
+
+    def bridge(self, layer: int, state: LayerState) -> LayerState:
+        return tuple(project(part) for project, part in zip(self.projections[layer], state, strict=True))
+
+
+def flatten_state(state: List[LayerState]) -> List[Tensor]:
+    """Per layer a tuple → one list, layer by layer."""
+    return [part for layer in state for part in layer]
+
+
+def unflatten_state(tensors: List[Tensor], state_tensors: int) -> List[LayerState]:
+    """Inverse of ``flatten_state``."""
+    return [tuple(tensors[i : i + state_tensors]) for i in range(0, len(tensors), state_tensors)]

@@ -1,0 +1,120 @@
+"""The encoder: source tokens → values, the key half of the score, and the final states."""
+
+from typing import Dict, List, Optional, Tuple
+
+import torch
+from fairseq.models import FairseqEncoder
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from ..modules.attention_memory import AttentionMemory
+from ..modules.attention_scores import AttentionKeys
+from ..modules.recurrence import LayerState, RecurrentStack
+from .bridge import flatten_state
+
+EncoderOut = Dict[str, List[Tensor]]
+
+
+class RNNEncoder(FairseqEncoder):
+    """Recurrent encoder, right for padding on either side and for batches in any order.
+
+    Args:
+        dictionary: source symbols.
+        embed_tokens: V×E embedding.
+        recurrence: layers, one- or bidirectional; M = ``recurrence.output_dim``.
+        attention_keys: key half of the score; None = no attention, no keys.
+        dropout_in: on embeddings.
+        dropout_out: on the top layer's outputs.
+        max_positions: longest source, ``</s>`` included.
+    """
+
+    def __init__(
+        self,
+        dictionary,
+        embed_tokens: nn.Embedding,
+        recurrence: RecurrentStack,
+        attention_keys: Optional[AttentionKeys],
+        dropout_in: nn.Module,
+        dropout_out: nn.Module,
+        max_positions: int,
+    ):
+        super().__init__(dictionary)
+        self.embed_tokens = embed_tokens
+        self.recurrence = recurrence
+        self.attention_keys = attention_keys
+        self.dropout_in = dropout_in
+        self.dropout_out = dropout_out
+        self._max_positions = max_positions
+
+    def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **kwargs) -> EncoderOut:
+        """
+        Args:
+            src_tokens: B×S int64, padded on either side.
+            src_lengths: not needed, the padding tells.
+
+        Returns:
+            Lists of tensors: what ``memory_of`` reads, in the columns of ``src_tokens``, and ``final_state``, the
+            states after the last real token, layer by layer, one row for each row of the decoder.
+        """
+        padding_mask = src_tokens.eq(self.dictionary.pad())
+        values, final = self._encode(self.dropout_in(self.embed_tokens(src_tokens)), padding_mask)
+        values = self.dropout_out(values)
+        padded = padding_mask if bool(padding_mask.any()) else None
+        keys = [] if self.attention_keys is None else [self.attention_keys(values, padded)]
+        return {
+            "values": [values],
+            "keys": keys,
+            "padding_mask": [] if padded is None else [padded],
+            "final_state": flatten_state(final),
+            "row_index": [],
+        }
+
+    def _encode(self, embedded: Tensor, padding_mask: Tensor) -> Tuple[Tensor, List[LayerState]]:
+        """B×S×E, B×S → B×S×M values, zero on padding, and per layer the B×M state after the last real token."""
+        lengths = (~padding_mask).sum(dim=1)
+        cpu_lengths = lengths.cpu()
+        if int(cpu_lengths.min()) == padding_mask.size(1):
+            return self.recurrence(embedded)
+        # real tokens first, in order: torch packs right-padded batches only
+        order = torch.argsort(padding_mask.int(), dim=1, stable=True)
+        embedded = embedded.gather(1, order.unsqueeze(2).expand_as(embedded))
+        packed = pack_padded_sequence(embedded, cpu_lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
+        packed, final = self.recurrence(packed)
+        values, _ = pad_packed_sequence(packed, batch_first=True, total_length=padding_mask.size(1))
+        back = torch.argsort(order, dim=1).unsqueeze(2)
+        values = values.gather(1, back.expand_as(values)).masked_fill(padding_mask.unsqueeze(2), 0.0)
+        empty = lengths.eq(0).unsqueeze(1)  # a row without tokens was packed as one padding token
+        return values, [tuple(part.masked_fill(empty, 0.0) for part in state) for state in final]
+
+    def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
+        """Row i of the result is row ``new_order[i]``; values and keys are shared by a sentence's hypotheses."""
+        before = memory_of(encoder_out)
+        after = before.reorder(new_order)
+        if after is before:
+            return encoder_out
+        return {
+            "values": [after.values],
+            "keys": encoder_out["keys"] and [after.keys],
+            "padding_mask": [] if after.padding_mask is None else [after.padding_mask],
+            "final_state": [part.index_select(0, new_order) for part in encoder_out["final_state"]],
+            "row_index": [after.row_index],
+        }
+
+    def max_positions(self) -> int:
+        """Longest source, ``</s>`` included."""
+        return self._max_positions
+
+
+def memory_of(encoder_out: EncoderOut) -> AttentionMemory:
+    """What the attention reads of an encoder's output; without attention the keys stand for nothing."""
+
+    def first(name: str) -> Optional[Tensor]:
+        return encoder_out[name][0] if encoder_out[name] else None
+
+    keys = first("keys")
+    return AttentionMemory(
+        values=first("values"),
+        keys=first("values") if keys is None else keys,
+        padding_mask=first("padding_mask"),
+        row_index=first("row_index"),
+    )

@@ -1,0 +1,76 @@
+"""Small models and batches for the tests: every size is another, so that no transpose stays hidden."""
+
+from types import SimpleNamespace
+
+import torch
+from fairseq.data import Dictionary
+from omegaconf import OmegaConf
+
+from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
+from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
+
+LENGTHS = (6, 1, 5, 3)
+"""Source lengths, ``</s>`` included: S, 1, S-1 and another."""
+
+
+def dictionary(size: int) -> Dictionary:
+    """``size`` symbols beside fairseq's own four."""
+    result = Dictionary()
+    for i in range(size):
+        result.add_symbol(f"s{i}")
+    return result
+
+
+def toy_task(source=None, target=None):
+    """What ``build_model`` reads of a task; V differs on both sides unless given."""
+    source = source or dictionary(9)
+    target = target or dictionary(13)
+    return SimpleNamespace(source_dictionary=source, target_dictionary=target, max_positions=lambda: (64, 64))
+
+
+def config(**options):
+    """Small sizes, all different; M = H only where a bridge or score needs it."""
+    small = dict(
+        encoder_embed_dim=5, encoder_hidden_size=6, decoder_embed_dim=7, decoder_hidden_size=8, dropout=0.0,
+        bridge="linear",
+    )
+    return OmegaConf.merge(OmegaConf.structured(AttnRNNConfig), {**small, **options})
+
+
+def build(task=None, seed: int = 1, **options) -> AttnRNNModel:
+    """A model in evaluation mode with large weights, so that attention is far from uniform."""
+    torch.manual_seed(seed)
+    model = AttnRNNModel.build_model(config(**options), task or toy_task())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8.0)
+    return model.eval()
+
+
+def mechanism(score: str, query: str = "current", normalizer: str = "softmax", cell: str = "lstm", **more) -> dict:
+    """Options for one combination of the axes, with the sizes that the score needs."""
+    options = dict(attention_score=score, attention_query=query, attention_normalizer=normalizer, cell=cell)
+    if score == "none":
+        options.update(input_feeding="off", attention_normalizer="softmax")
+    if score in ("dot", "scaled_dot"):
+        options["attention_dim"] = 4
+    return {**options, **more}
+
+
+def batch(task, lengths=LENGTHS, left_pad: bool = False, target_lengths=(4, 5, 2, 3), seed: int = 3):
+    """Source B×S and shifted target B×T tokens, and source lengths."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def fill(vocabulary, sizes, left):
+        tokens = torch.full((len(sizes), max(sizes)), vocabulary.pad())
+        for row, size in zip(tokens, sizes, strict=True):
+            words = torch.randint(vocabulary.nspecial, len(vocabulary), (size - 1,), generator=generator)
+            words = torch.cat([words, torch.tensor([vocabulary.eos()])])
+            row[len(row) - size if left else 0 :][:size] = words
+        return tokens
+
+    source = fill(task.source_dictionary, lengths, left_pad)
+    target = fill(task.target_dictionary, target_lengths, False)
+    previous = target.roll(1, dims=1)
+    previous[:, 0] = task.target_dictionary.eos()
+    return source, torch.tensor(lengths), previous
