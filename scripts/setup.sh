@@ -83,10 +83,10 @@ fingerprint() {
   printf '%s %s %s -> %s\n' "${sum%% *}" "$1" "$root" "$venv"
 }
 
-# Ends the script if the environment is finished and holds what is asked for; sets made_extras and has_venv.
+# Ends the script if the environment is finished and holds what is asked for; sets has_venv, made and made_extras.
 skip_if_done() {
-  local made= made_index= extra
-  made_extras= has_venv= version=
+  local made_index= extra
+  made= made_extras= has_venv= version=
   [ ! -f "$unfinished" ] && [ -x "$venv/bin/python" ] || return 0
   version=$(version_of "$venv/bin/python") && supported "$version" || return 0
   if [ -f "$stamp" ]; then { read -r made; read -r made_extras; read -r made_index; } <"$stamp" || true; fi
@@ -119,7 +119,7 @@ make_venv() {
   "$python" -m venv "$venv" || die "VENV: '$venv' could not be made (see above)"
 }
 
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
 
 # fairseq 0.12.2 needs omegaconf 2.0, whose metadata pip refuses from 24.1 on.
 hold_pip_back() {
@@ -138,21 +138,24 @@ install() {
   export TMPDIR=${TMPDIR:-$venv/tmp}
   mkdir -p -- "$TMPDIR"
   unset CUDA_HOME # with it, fairseq's build compiles CUDA kernels that nothing here uses
-  if [ -z "$made_extras$has_venv" ] && [ -z "$index" ] && ! nvidia-smi >/dev/null 2>&1; then
-    say "no GPU seen: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu before this command saves gigabytes of CUDA"
+  if [ -n "$made" ]; then
+    say "updating $venv (Python $version)"
+  else
+    [ -n "$index" ] || nvidia-smi >/dev/null 2>&1 ||
+      say "no GPU seen: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu before this command saves gigabytes of CUDA"
+    say "installing torch ${index:+from $index }(up to several minutes: 0.2 GB, with CUDA 3 GB)"
   fi
-  say "installing torch ${index:+from $index }(up to several minutes: 0.2 GB, with CUDA 3 GB)"
   pip install ${index:+--no-deps --index-url "$index"} torch || die "torch could not be installed (see above)"
-  say "installing fairseq and the rest (a minute; three more where fairseq is compiled)"
-  pip install ${index:+--extra-index-url "$index"} -e "$root[${extras// /,}]" ||
+  [ -n "$made" ] || say "installing fairseq and the rest (a minute; three more where fairseq is compiled)"
+  pip install ${index:+--extra-index-url "$index"} -e "$root${extras:+[${extras// /,}]}" ||
     die "fairseq or the plugin could not be installed (see above)"
   rm -rf -- "$venv/tmp"
 }
 
 check_install() {
   local path
-  path=$(cd / && "$venv/bin/python" -W ignore -m fairseq_attn_plugin) ||
-    die "python -m fairseq_attn_plugin fails (see above)"
+  path=$(cd / && "$venv/bin/python" -m fairseq_attn_plugin 2>"$venv/check.log") ||
+    { cat "$venv/check.log" >&2; die "python -m fairseq_attn_plugin fails (see above)"; }
   [ "$path" = "$root/fairseq_attn_plugin" ] ||
     die "python -m fairseq_attn_plugin: got '$path' instead of '$root/fairseq_attn_plugin'; unset PYTHONPATH"
 }
