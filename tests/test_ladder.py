@@ -1,0 +1,208 @@
+"""Every score × normaliser × query × cell: the equations, padding, the search's steps, reordering, beams.
+
+The choices come from the registries: an entry without a transcription fails here.
+"""
+
+import itertools
+
+import pytest
+import torch
+from fairseq.sequence_generator import SequenceGenerator
+from model_factory import LENGTHS, batch, build, config, mechanism, toy_task
+from transcription import Transcription
+
+from fairseq_attn_plugin.models.attn_rnn_config import fill_defaults
+from fairseq_attn_plugin.models.rnn_encoder import memory_of
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.recurrence import CELLS
+
+PRODUCT = [
+    mechanism(*axes, input_feeding=feeding)
+    for *axes, feeding in itertools.product(
+        ATTENTION_SCORES.names(), ("current", "previous"), NORMALIZERS.names(), CELLS.names(), ("on", "off")
+    )
+] + [mechanism("none", cell=cell) for cell in CELLS.names()]
+
+SHAPES = {
+    "deep and bidirectional": dict(encoder_layers=2, decoder_layers=3, encoder_direction="bi"),
+    "shallow decoder": dict(encoder_layers=3, decoder_layers=1, cell="gru"),
+    "zero bridge": dict(bridge="zero", attention_query="previous"),
+    "copy bridge": dict(bridge="copy", encoder_hidden_size=8, decoder_layers=2),
+    "word in the readout": dict(readout_inputs="word,context,state", readout_dim=3),
+    "linear readout": dict(readout_activation="none", readout_dim=3),
+    "readout as it is": dict(readout_activation="none", readout_inputs="state,context,word"),
+    "context alone": dict(readout_inputs="context", attention_query="previous", input_feeding="off"),
+    "another map before the vocabulary": dict(decoder_out_embed_dim=3),
+    "tied": dict(share_decoder_input_output_embed=True, readout_dim=7),
+    "projected general": dict(attention_dim=3),
+    "wide additive": dict(attention_score="additive", attention_dim=11),
+    "equal sizes, unprojected dot": dict(attention_score="dot", encoder_hidden_size=8),
+}
+
+
+def name_of(options) -> str:
+    short = ("attention_score", "attention_query", "attention_normalizer", "cell")
+    return "-".join(options[name] for name in short) + ("" if options.get("input_feeding") == "off" else "-feeding")
+
+
+def settings(options):
+    cfg = config(**options)
+    fill_defaults(cfg)
+    return cfg
+
+
+def rows(options, left_pad):
+    task = toy_task()
+    model = build(task, **options)
+    source, lengths, previous = batch(task, left_pad=left_pad)
+    with torch.no_grad():
+        logits, extra = model(source, lengths, previous)
+    return task, model, source, previous, logits, extra["attn"][0]
+
+
+def assert_equals_transcription(options, left_pad):
+    task, model, source, previous, logits, weights = rows(options, left_pad)
+    reference = Transcription(model, settings(options))
+    for row in range(len(source)):
+        real = source[row] != task.source_dictionary.pad()
+        target = [t for t in previous[row].tolist() if t != task.target_dictionary.pad()]
+        expected, expected_weights = reference(source[row][real].tolist(), target)
+        close = dict(atol=2e-5, rtol=2e-5)
+        torch.testing.assert_close(logits[row, : len(target)].double(), expected, **close)
+        if expected_weights is None:
+            assert weights is None
+            continue
+        ours = weights[row, : len(target)].double()
+        torch.testing.assert_close(ours[:, real], expected_weights, **close)
+        assert (ours[:, ~real] == 0).all()
+
+
+@pytest.mark.parametrize("options", PRODUCT, ids=name_of)
+def test_padded_batch_equals_the_equations_sentence_by_sentence(options):
+    assert_equals_transcription(options, left_pad=False)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("left_pad", [False, True], ids=["right-padded", "left-padded"])
+def test_every_shape_equals_the_equations(shape, left_pad):
+    assert_equals_transcription(SHAPES[shape], left_pad)
+
+
+def decode_step(model, tokens, encoder_out, cache):
+    logits, extra = model.decoder(tokens, encoder_out=encoder_out, incremental_state=cache)
+    attention = extra["attn"][0]
+    return logits[:, -1], None if attention is None else attention[:, -1]
+
+
+@pytest.mark.parametrize("options", PRODUCT, ids=name_of)
+def test_incremental_decoding_equals_teacher_forcing(options):
+    _, model, source, previous, logits, weights = rows(options, left_pad=True)
+    cache = {}
+    with torch.no_grad():
+        encoder_out = model.encoder(source)
+        for t in range(previous.size(1)):
+            step_logits, step_weights = decode_step(model, previous[:, : t + 1], encoder_out, cache)
+            torch.testing.assert_close(step_logits, logits[:, t], atol=1e-5, rtol=1e-5)
+            if weights is not None:
+                torch.testing.assert_close(step_weights, weights[:, t], atol=1e-5, rtol=1e-5)
+
+
+# beams of 2 form, trade places, repeat a row; sentences 1 and 2 end; a beam trades again; rows of any pattern
+ORDERS = [
+    [0, 0, 1, 1, 2, 2, 3, 3],
+    [1, 0, 3, 3, 4, 5, 7, 7],
+    [0, 1, 6, 7],
+    [1, 1, 2, 3],
+    [3, 0, 0],
+]
+
+
+@pytest.mark.parametrize("options", PRODUCT, ids=name_of)
+def test_reordering_equals_recomputing_every_row(options):
+    task = toy_task()
+    model = build(task, **options)
+    source, _, _ = batch(task, left_pad=True)
+    generator = torch.Generator().manual_seed(5)
+    sentences, prefixes, cache = torch.arange(len(source)), torch.full((len(source), 1), 2), {}
+    with torch.no_grad():
+        encoder_out = model.encoder(source)
+        for order in map(torch.tensor, ORDERS):
+            model.decoder(prefixes, encoder_out=encoder_out, incremental_state=cache)
+            model.decoder.reorder_incremental_state_scripting(cache, order)
+            encoder_out = model.encoder.reorder_encoder_out(encoder_out, order)
+            sentences, prefixes = sentences[order], prefixes[order]
+            words = torch.randint(4, len(task.target_dictionary), (len(order), 1), generator=generator)
+            prefixes = torch.cat([prefixes, words], dim=1)
+            logits, weights = decode_step(model, prefixes, encoder_out, dict(cache))
+            for row, sentence in enumerate(sentences):
+                alone, extra = model(source[sentence : sentence + 1], None, prefixes[row : row + 1])
+                torch.testing.assert_close(logits[row], alone[0, -1], atol=1e-5, rtol=1e-5)
+                if weights is not None:
+                    torch.testing.assert_close(weights[row], extra["attn"][0][0, -1], atol=1e-5, rtol=1e-5)
+
+
+def test_search_shares_the_memory_and_shrinks_it_once():
+    model = build(attention_score="additive")
+    source, _, _ = batch(toy_task())
+    first = model.encoder(source)
+    beams = model.encoder.reorder_encoder_out(first, torch.arange(4).repeat_interleave(2))
+    assert memory_of(beams).values is memory_of(first).values and memory_of(beams).keys is memory_of(first).keys
+    assert model.encoder.reorder_encoder_out(beams, torch.tensor([1, 1, 2, 3, 5, 4, 6, 6])) is beams
+    shrunk = model.encoder.reorder_encoder_out(beams, torch.tensor([1, 0, 4, 4]))
+    assert torch.equal(memory_of(shrunk).values, memory_of(first).values[[0, 2]])
+    assert memory_of(shrunk).beam_size() == 2
+
+
+def test_keys_of_an_unprojected_score_are_the_values():
+    memory = memory_of(build(attention_score="general").encoder(batch(toy_task())[0]))
+    assert memory.keys is memory.values
+
+
+def forced(model, source, tokens):
+    """Log-probability and T×S attention of ``tokens`` (``</s>`` last) given one source row, by teacher forcing."""
+    previous = torch.cat([tokens[-1:], tokens[:-1]]).unsqueeze(0)
+    logits, extra = model(source.unsqueeze(0), None, previous)
+    return torch.log_softmax(logits[0], -1).gather(1, tokens.unsqueeze(1)).sum(), extra["attn"][0]
+
+
+@pytest.mark.parametrize("options", PRODUCT, ids=name_of)
+def test_beam_scores_and_attention_equal_forced_decoding(options):
+    task = toy_task()
+    model = build(task, **options)
+    source, lengths, _ = batch(task, left_pad=True)
+    generator = SequenceGenerator(
+        [model], task.target_dictionary, beam_size=3, max_len_a=0, max_len_b=6, normalize_scores=False
+    )
+    with torch.no_grad():
+        found = generator.generate([model], {"net_input": {"src_tokens": source, "src_lengths": lengths}})
+        for row, hypotheses in enumerate(found):
+            for hypothesis in hypotheses:
+                expected, weights = forced(model, source[row], hypothesis["tokens"])
+                torch.testing.assert_close(hypothesis["score"], expected, atol=1e-4, rtol=1e-4)
+                if weights is not None:
+                    torch.testing.assert_close(hypothesis["attention"].T, weights[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("score", ["none", *ATTENTION_SCORES.names()])
+@pytest.mark.parametrize("query", ["current", "previous"])
+def test_beam_of_one_is_greedy(score, query):
+    task = toy_task()
+    model = build(task, **mechanism(score, query))
+    source, lengths, _ = batch(task)
+    steps = 5
+    tokens = torch.full((len(LENGTHS), 1), task.target_dictionary.eos())
+    with torch.no_grad():
+        for _ in range(steps):
+            logits = model(source, lengths, tokens)[0][:, -1]
+            logits[:, task.target_dictionary.pad()] = -torch.inf
+            tokens = torch.cat([tokens, logits.argmax(1, keepdim=True)], dim=1)
+        generator = SequenceGenerator(
+            [model], task.target_dictionary, beam_size=1, max_len_a=0, max_len_b=steps, min_len=0
+        )
+        found = generator.generate([model], {"net_input": {"src_tokens": source, "src_lengths": lengths}})
+    for row, (hypothesis,) in enumerate(found):
+        greedy = tokens[row, 1:].tolist()
+        eos = task.target_dictionary.eos()
+        greedy = greedy[: greedy.index(eos)] if eos in greedy else greedy
+        assert hypothesis["tokens"].tolist() == greedy + [eos]
