@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
 PARAMETERS = re.compile(r"num\. shared model params: ([\d,]+)")
+OPTION = re.compile(r"'(\w+)': ('[^']*'|[^,{}\[\]]*)[,}]")
 DONE = re.compile(r"done training in ([\d.]+) seconds")
 
 
@@ -14,6 +15,7 @@ class TrainingLog:
     """One training, resumed or not.
 
     Attributes:
+        options: what the training was started with, by name (``max_epoch``), as text; numbers and words only.
         parameters: number of model parameters.
         seconds: fairseq's "done training in", validation included; None for a training that was resumed or that
             has not ended, whose time the log does not know.
@@ -21,6 +23,7 @@ class TrainingLog:
             ``epoch`` and ``num_updates`` are among them.
     """
 
+    options: Dict[str, str] = field(default_factory=dict)
     parameters: int = 0
     seconds: Optional[float] = None
     validations: List[Dict[str, float]] = field(default_factory=list)
@@ -43,7 +46,9 @@ def read_training_log(path, subset: str = "valid") -> TrainingLog:
     log, by_update, starts = TrainingLog(), {}, 0
     with open(path, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
-            if line.startswith("{"):
+            if line.startswith("{'"):  # the options, as Python's dict
+                log.options = {name: value.strip("'") for name, value in OPTION.findall(line)}
+            elif line.startswith("{"):
                 stats = _statistics(line, f"{path}:{number}", subset)
                 if "num_updates" in stats:
                     by_update[stats["num_updates"]] = stats
@@ -59,12 +64,7 @@ def read_training_log(path, subset: str = "valid") -> TrainingLog:
 
 
 def _statistics(line: str, where: str, subset: str) -> Dict[str, float]:
-    """Numbers of one JSON line (fairseq writes them as strings); none if the line is of another subset.
-
-    fairseq logs the options as Python's dict, which starts with a brace too: not JSON, and skipped.
-    """
-    if line.startswith("{'"):
-        return {}
+    """Numbers of one JSON line (fairseq writes them as strings); none if the line is of another subset."""
     try:
         stats = json.loads(line)
         prefix = f"{subset}_"

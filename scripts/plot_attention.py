@@ -1,0 +1,35 @@
+"""Draws attention heat maps from the output of fairseq-generate --print-alignment soft."""
+
+import argparse
+import sys
+
+from fairseq_attn_plugin.evaluation import plots, report
+from fairseq_attn_plugin.evaluation.generation_log import read_generation_log
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="plot_attention.sh", description=__doc__)
+    parser.add_argument("log", help="stdout of fairseq-generate, or generate-SPLIT.txt of --results-path")
+    parser.add_argument("picture", help="PNG file to write")
+    parser.add_argument("--ids", nargs="+", type=int, metavar="ID", help="sentences to draw (default: the first six)")
+    parser.add_argument("--nbest", action="store_true", help="draw every printed hypothesis, not only the best")
+    args = parser.parse_args()
+    try:
+        plots.save(plots.attention_heat_maps(maps(args)), args.picture)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def maps(args) -> list:
+    """One panel per hypothesis that the options ask for."""
+    sentences = {sentence.id: sentence for sentence in read_generation_log(args.log)}
+    ids = args.ids or list(sentences)[:6]
+    unknown = [ident for ident in ids if ident not in sentences]
+    if unknown:
+        raise ValueError(f"--ids: {args.log} has no sentence {unknown[0]}; ids go from {min(sentences)} to {max(sentences)}")
+    chosen = [(sentences[ident], h) for ident in ids for h in sentences[ident].hypotheses[: None if args.nbest else 1]]
+    return [report.heat_map(f"{s.id}: {h.score:.2f}", s, h) for s, h in chosen]
+
+
+if __name__ == "__main__":
+    main()

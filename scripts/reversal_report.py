@@ -1,0 +1,32 @@
+"""Prints the table of a reversal experiment and writes it, with the pictures, into a folder."""
+
+import argparse
+import sys
+
+from fairseq_attn_plugin.data.reversal_problem import ReversalProblem
+from fairseq_attn_plugin.evaluation import report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("mode", choices=sorted(report.TABLES))
+    parser.add_argument("out", help="folder for report.md, report.json and the pictures")
+    parser.add_argument("runs", nargs="+", metavar="LABEL=FOLDER", help="one training; equal labels are seeds")
+    args = parser.parse_args()
+    try:
+        runs = [report.read_run(*run.split("=", 1)) for run in args.runs]
+        print(report.write_report(args.mode, runs, args.out, trained_lengths(runs[0])), end="")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def trained_lengths(run: report.Run) -> tuple:
+    """Shortest and longest training sentence, in symbols."""
+    options, defaults = run.training.options, ReversalProblem()
+    given = (options.get("reversal_min_length", ""), options.get("reversal_max_length", ""))
+    both = zip(given, (defaults.min_length, defaults.max_length))
+    return tuple(int(value) if value.isdecimal() else default for value, default in both)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""scripts/reversal.sh: what it runs, skips and says. The tools are stand-ins here, but for one small real run."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TRAIN = r"""#!/usr/bin/env bash
+echo "train $*" >>"$CALLS"
+case ${BREAK:-} in
+  error) printf 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: --lr: got x\nnoise\n' >&2; exit 1 ;;
+  kill) kill -9 $$ ;;
+esac
+while [ $# -gt 0 ]; do
+  case $1 in --log-file) log=$2 ;; esac
+  shift
+done
+cat >>"$log" <<'LOG'
+num. shared model params: 1,234 (num. trained: 1,234)
+{"epoch": 1, "valid_sentence_accuracy": "75", "valid_token_accuracy": "90", "valid_num_updates": "8"}
+done training in 7.5 seconds
+LOG
+"""
+GENERATE = r"""#!/usr/bin/env bash
+echo "generate $*" >>"$CALLS"
+weights=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --results-path) folder=$2 ;;
+    --gen-subset) split=$2 ;;
+    --print-alignment) weights=$(printf '\nA-0\t0,1,0 1,0,0 0,0,1') ;;
+  esac
+  shift
+done
+printf 'S-0\ta b\nT-0\tb a\nH-0\t-0.1\tb a\nD-0\t-0.1\tb a\nP-0\t-0.1 -0.1 -0.1%s\nGenerate %s with beam=5: ok\n' \
+  "$weights" "$split" >"$folder/generate-$split.txt"
+"""
+
+PYTHON = f"""#!/usr/bin/env bash
+case "$*" in *reversal_report.py*) [ -z "${{NO_REPORT:-}}" ] || exit 0 ;; esac
+exec '{sys.executable}' "$@"
+"""
+
+
+class Checkout:
+    """A copy of the scripts under a path with a space, with stand-ins for set-up, training and decoding."""
+
+    def __init__(self, folder: Path):
+        self.root, self.out, self.calls_file = folder / "a b", folder / "out put", folder / "calls"
+        shutil.copytree(ROOT / "scripts", self.root / "scripts")
+        self.write("scripts/setup.sh", "#!/usr/bin/env bash\n")
+        self.write("venv/bin/fairseq-train", TRAIN)
+        self.write("venv/bin/fairseq-generate", GENERATE)
+        self.write("venv/bin/python", PYTHON)
+        self.venv = self.root / "venv"
+
+    def write(self, name: str, text: str):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def run(self, *args: str, **env: str):
+        here = dict(OUT=str(self.out), VENV=str(self.venv), CALLS=str(self.calls_file), PYTHONPATH=str(ROOT))
+        return subprocess.run(
+            ["bash", str(self.root / "scripts" / "reversal.sh"), *args],
+            cwd="/", env={**os.environ, **here, **env}, capture_output=True, text=True,
+        )  # fmt: skip
+
+    def calls(self) -> list:
+        return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+def last_line(result) -> str:
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_compare_runs_everything_once_and_reports(checkout):
+    result = checkout.run("compare", "--lr", "0.1", SEEDS="1 2")
+    assert result.returncode == 0, result.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()[2:4]]
+    assert rows[0] == ["with attention", "1,234", "8", "7.5", "100.0", "100.0", "100.0", "–", "–"]
+    assert rows[1] == ["without attention", "1,234", "8", "7.5", "100.0", "100.0", "–", "–", "–"]
+    assert [row["seeds"] for row in json.loads((checkout.out / "report.json").read_text())] == [2, 2]
+    for name in ("attention", "accuracy_per_epoch", "accuracy_by_length"):
+        assert (checkout.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    calls = checkout.calls()
+    assert [call.split()[0] for call in calls] == ["train", "generate", "generate"] * 4
+    trains = [call for call in calls if call.startswith("train")]
+    assert all(call.rindex("--lr 0.1") > call.rindex("--lr 0.005") for call in trains), "options come last"
+    assert ["--attention-score none" in call for call in trains] == [False, False, True, True]
+    assert all(("--print-alignment soft" in call) == ("/attention-seed" in call) for call in calls if "generate" in call)
+
+    again = checkout.run("--lr", "0.1", SEEDS="1 2")
+    assert (again.returncode, again.stdout, checkout.calls()) == (0, result.stdout, calls)
+
+
+def test_failure_ends_with_the_cause_and_the_log(checkout):
+    result = checkout.run(BREAK="error")
+    log = checkout.out / "attention-seed1" / "train.log"
+    assert result.returncode == 1 and "ValueError: --lr: got x" in last_line(result) and str(log) in last_line(result)
+    assert "Traceback" in log.read_text()
+    assert checkout.run(NO_REPORT="1").returncode == 0, "a failed step must be run again"
+
+
+def test_killed_training_is_resumed_in_its_folder(checkout):
+    result = checkout.run(BREAK="kill")
+    assert result.returncode == 1 and "killed by signal 9" in last_line(result)
+    assert checkout.run(NO_REPORT="1").returncode == 0
+    first, second = [call for call in checkout.calls() if call.startswith("train") and "/attention-seed1" in call][:2]
+    assert first == second and "--save-dir" in first
+
+
+def test_other_settings_are_not_mixed_with_old_results(checkout):
+    assert checkout.run(NO_REPORT="1").returncode == 0
+    calls = checkout.calls()
+    result = checkout.run("--lr", "0.1")
+    assert result.returncode == 1 and f"{checkout.out}/attention-seed1" in last_line(result)
+    assert "other settings" in last_line(result) and "> 0.1" in result.stderr
+    assert checkout.calls() == calls
+
+
+def test_second_run_on_one_folder_is_refused(checkout):
+    checkout.out.mkdir()
+    with open(checkout.out / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = checkout.run()
+    assert result.returncode == 1 and "another run" in last_line(result) and checkout.calls() == []
+
+
+def test_usage_and_unknown_mode(checkout):
+    assert "usage: bash scripts/reversal.sh" in checkout.run("-h").stdout
+    result = checkout.run("compair")
+    assert result.returncode == 1 and "'compair'" in last_line(result) and "mechanisms" in last_line(result)
+
+
+def test_mechanisms_covers_the_registry(checkout):
+    from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+
+    result = checkout.run("mechanisms")
+    assert result.returncode == 0, result.stderr
+    labels = {line.split("|")[1].strip() for line in result.stdout.splitlines()[2:]}
+    names, queries, cells = ATTENTION_SCORES.names(), ("previous", "current"), ("lstm", "gru")
+    assert labels == {f"{score}, {query}, {cell}" for score in names for query in queries for cell in cells}
