@@ -1,0 +1,3 @@
+"""fairseq tasks."""
+
+from . import reversal, reversal_scorer  # noqa: F401

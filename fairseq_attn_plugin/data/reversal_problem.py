@@ -1,0 +1,132 @@
+"""What one reversal problem is: alphabet, lengths, sizes and seed, with their defaults and their checks."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import List, NamedTuple, Optional
+
+from . import reversal_generator
+
+SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
+TRAIN_DATA = ("fresh", "fixed")
+
+
+def flag(field: str) -> str:
+    """The command line option of a field of :class:`ReversalProblem`."""
+    return "--reversal-" + field.replace("_", "-")
+
+
+def parse_symbols(text: str) -> List[str]:
+    """The alphabet that an option names: digits are a number N, for the symbols 0..N-1; with a comma, the symbols
+    between the commas; else every character is one symbol.
+
+    Raises:
+        ValueError: fewer than two symbols, a blank one, one twice, or one that fairseq keeps for itself.
+    """
+    said = f"{flag('symbols')}: got {text!r}"
+    if text.isdecimal():
+        symbols = [str(number) for number in range(int(text))]
+    else:
+        symbols = text.split(",") if "," in text else list(text)
+    for symbol in symbols:
+        if not symbol or any(character.isspace() for character in symbol):
+            raise ValueError(f"{said}, with the blank symbol {symbol!r}; leave blanks out, as in abcd or a,b,c")
+        if symbol in SPECIAL_SYMBOLS:
+            raise ValueError(f"{said}, with {symbol}, which fairseq's dictionary keeps for itself; rename that symbol")
+        if symbols.count(symbol) > 1:
+            raise ValueError(f"{said}, with {symbol!r} twice; name each symbol once")
+    if len(symbols) < 2:
+        raise ValueError(f"{said}, which is {len(symbols)} symbol(s); give two or more, as in abcd, 50 or ab,cd")
+    return symbols
+
+
+class Split(NamedTuple):
+    """One split: its size in sentences, its shortest and longest length in symbols, the options that set them."""
+
+    size: int
+    size_flag: str
+    shortest: int
+    longest: int
+    longest_flag: str
+
+
+@dataclass(frozen=True)
+class ReversalProblem:
+    """Settings of the reversal task; the only place where their defaults are written.
+
+    ``None`` lengths follow the others: tests are as long as the training sentences, ``_long`` splits go from one more
+    than the longest training length to twice that length.
+
+    Raises:
+        ValueError: a setting that cannot be, with option, value and remedy.
+    """
+
+    symbols: str = "abcd"
+    min_length: int = 5
+    max_length: int = 20
+    train_size: int = 20000
+    train_data: str = "fresh"
+    valid_size: int = 1000
+    test_size: int = 1000
+    test_min_length: Optional[int] = None
+    test_max_length: Optional[int] = None
+    long_size: int = 1000
+    long_min_length: Optional[int] = None
+    long_max_length: Optional[int] = None
+    seed: int = 1
+
+    def __post_init__(self):
+        parse_symbols(self.symbols)
+        if self.train_data not in TRAIN_DATA:
+            raise ValueError(f"{flag('train_data')}: got {self.train_data!r}; choose from {', '.join(TRAIN_DATA)}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith(("length", "size")) and value is not None and value < 1:
+                raise ValueError(f"{flag(field.name)}: got {value}; give 1 or more")
+        self._check_order("min_length", self.min_length, "max_length", self.max_length)
+        for name, prefix in (("test", "test_"), ("test_long", "long_")):
+            split = self.split(name)
+            self._check_order(prefix + "min_length", split.shortest, prefix + "max_length", split.longest)
+
+    @staticmethod
+    def _check_order(low: str, shortest: int, high: str, longest: int):
+        if shortest > longest:
+            raise ValueError(
+                f"{flag(low)}: {shortest} is more than {flag(high)} {longest}; lower the one or raise the other"
+            )
+
+    def split(self, name: str) -> Split:
+        """Size and lengths of a split of any name.
+
+        Names that begin with ``train`` have the training size and lengths, those with ``valid`` the validation size and
+        the training lengths, all others the test size and lengths; names that end in ``_long`` have the long ones.
+        """
+        if name.endswith("_long"):
+            shortest = self.max_length + 1 if self.long_min_length is None else self.long_min_length
+            longest = 2 * self.max_length if self.long_max_length is None else self.long_max_length
+            return Split(self.long_size, flag("long_size"), shortest, longest, flag("long_max_length"))
+        if name.startswith(("train", "valid")):
+            size = "train_size" if name.startswith("train") else "valid_size"
+            return Split(getattr(self, size), flag(size), self.min_length, self.max_length, flag("max_length"))
+        shortest = self.min_length if self.test_min_length is None else self.test_min_length
+        longest = self.max_length if self.test_max_length is None else self.test_max_length
+        return Split(self.test_size, flag("test_size"), shortest, longest, flag("test_max_length"))
+
+    def sentences(self, name: str, epoch: int = 1) -> reversal_generator.Sentences:
+        """All sentences of a split as symbol numbers; ``epoch`` (from 1) counts for fresh training data only.
+
+        Raises:
+            ValueError: more distinct sentences are asked for than exist.
+        """
+        split, n = self.split(name), len(parse_symbols(self.symbols))
+        try:
+            if reversal_generator.is_training(name):
+                epoch = epoch if self.train_data == "fresh" else 1
+                items = (self.seed, name, epoch, 0, split.size)
+                return reversal_generator.draw(*items, n, split.shortest, split.longest)
+            return reversal_generator.distinct(self.seed, name, split.size, n, split.shortest, split.longest)
+        except reversal_generator.TooFewSentences as error:
+            raise ValueError(
+                f"{split.size_flag}: got {split.size} for split {name!r}, which has only {error.available} distinct "
+                f"sentences of {split.shortest} to {split.longest} out of {n} symbols; ask for fewer, "
+                f"raise {split.longest_flag} or add symbols"
+            ) from None

@@ -1,0 +1,100 @@
+"""Accuracies of decoded sentences: sequences of symbols or of token numbers, without ``</s>``."""
+
+from dataclasses import dataclass
+from typing import Dict, Hashable, Sequence, Tuple
+
+from rapidfuzz.distance import Levenshtein
+
+Sentence = Sequence[Hashable]
+
+
+@dataclass
+class Counts:
+    """Sums over sentences, from which the accuracies follow; sums of parts add up to the sums of the whole.
+
+    Attributes:
+        sentences: number of sentences.
+        correct: number of hypotheses that equal their reference.
+        distance: edit distances (Levenshtein).
+        length: lengths of the longer of reference and hypothesis.
+    """
+
+    sentences: int = 0
+    correct: int = 0
+    distance: int = 0
+    length: int = 0
+
+    def add(self, reference: Sentence, hypothesis: Sentence) -> None:
+        """Counts one sentence."""
+        distance = Levenshtein.distance(reference, hypothesis)
+        self.sentences += 1
+        self.correct += distance == 0
+        self.distance += distance
+        self.length += max(len(reference), len(hypothesis))
+
+    @property
+    def sentence_accuracy(self) -> float:
+        return sentence_accuracy(self.correct, self.sentences)
+
+    @property
+    def token_accuracy(self) -> float:
+        return token_accuracy(self.distance, self.length)
+
+
+def sentence_accuracy(correct: float, sentences: float) -> float:
+    """Hypotheses that equal their reference, in percent; of no sentence at all, 0."""
+    return 100.0 * correct / sentences if sentences else 0.0
+
+
+def token_accuracy(distance: float, length: float) -> float:
+    """100 (1 - sum of edit distances / sum of the longer lengths), in percent; of nothing but empty sentences, 100."""
+    return 100.0 * (1 - distance / length) if length else 100.0
+
+
+def count(references: Sequence[Sentence], hypotheses: Sequence[Sentence]) -> Counts:
+    """Counts over pairs of one reference and one hypothesis each.
+
+    Raises:
+        ValueError: the numbers of references and hypotheses differ.
+    """
+    counts = Counts()
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        counts.add(reference, hypothesis)
+    return counts
+
+
+def count_by_length(
+    references: Sequence[Sentence], hypotheses: Sequence[Sentence], width: int = 5
+) -> Dict[Tuple[int, int], Counts]:
+    """Counts by length of the reference, in buckets 1..width, width+1..2 width, ...; ascending, empty ones left out.
+
+    An empty reference is in the bucket 0..0. Keys are (shortest, longest) in symbols.
+
+    Raises:
+        ValueError: ``width`` below 1, or the numbers of references and hypotheses differ.
+    """
+    if width < 1:
+        raise ValueError(f"the width of a length bucket is {width}; give 1 or more")
+    buckets: Dict[Tuple[int, int], Counts] = {}
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        last = -(-len(reference) // width) * width
+        buckets.setdefault((last - width + 1 if last else 0, last), Counts()).add(reference, hypothesis)
+    return dict(sorted(buckets.items()))
+
+
+def aligned(attended: Sequence[int], gold: Sequence[int]) -> int:
+    """How many target positions attend most to their gold source position.
+
+    Args:
+        attended: for each position of the hypothesis, the source position with the largest weight.
+        gold: for each position of the reference, its source position. Positions that the hypothesis lacks are wrong;
+            positions beyond the reference do not count.
+
+    The alignment accuracy is the sum of this over the sum of the reference lengths.
+    """
+    return sum(position == right for position, right in zip(attended, gold, strict=False))
+
+
+def alignment_accuracy(right: float, positions: float) -> float:
+    """Target positions that attend most to their gold source position, in percent; of no position, 0."""
+    return 100.0 * right / positions if positions else 0.0
