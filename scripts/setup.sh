@@ -105,12 +105,12 @@ skip_if_done() {
 }
 
 make_venv() {
+  [ ! -e "$venv" ] || [ -f "$unfinished" ] || [ -f "$venv/pyvenv.cfg" ] || rmdir -- "$venv" 2>/dev/null ||
+    die "VENV: '$venv' is there and is no virtual environment; name another directory"
   choose_python
   has_fairseq_wheel || check_compiler
   if [ -e "$venv" ]; then
-    [ -f "$unfinished" ] || [ -f "$venv/pyvenv.cfg" ] || rmdir -- "$venv" 2>/dev/null ||
-      die "VENV: '$venv' is there and is no virtual environment; name another directory"
-    [ ! -e "$venv" ] || say "removing $venv: unfinished, moved or broken"
+    say "removing $venv: unfinished, moved or broken"
     rm -rf -- "$venv"
   fi
   say "making $venv with Python $version ($(command -v "$python"))"

@@ -122,7 +122,7 @@ def test_a_planted_import_is_found(path, source):
     [
         ("modules/planted.py", "import torch\nfrom .registry import Registry"),
         ("models/planted.py", "from fairseq.models import FairseqEncoder\nfrom ..modules.registry import Registry"),
-        ("tasks/planted.py", "from ..evaluation import metrics\nfrom ..evaluation.metrics import edits\nimport fairseq"),
+        ("tasks/planted.py", "from ..evaluation import metrics\nfrom ..evaluation.metrics import edits"),
         ("../scripts/planted.py", "import fairseq_attn_plugin\nfrom fairseq_attn_plugin.evaluation import plots"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin_of_someone_else"),
     ],
