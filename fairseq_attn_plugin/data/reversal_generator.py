@@ -100,39 +100,43 @@ def _listed(split: str, n: int, length: int) -> np.ndarray:
     return np.concatenate(kept)
 
 
-def _occurring(split: str, n: int, shortest: int, longest: int) -> List[int]:
-    """The lengths at which the split can have a sentence at all; above ``ENUMERABLE`` sentences every length can."""
-    possible = range(shortest, longest + 1)
-    return [length for length in possible if n**length > ENUMERABLE or len(_listed(split, n, length))]
+def draw_lengths(seed: int, split: str, start: int, stop: int, n: int, shortest: int, longest: int) -> np.ndarray:
+    """Lengths of the training items ``start`` to ``stop`` (exclusive), the same in every epoch: int64.
 
-
-def draw(seed: int, split: str, epoch: int, start: int, stop: int, n: int, shortest: int, longest: int) -> Sentences:
-    """Items ``start`` to ``stop`` (exclusive) of one epoch of a split, drawn independently, so that some may be equal.
-
-    Lengths are uniform over the lengths that occur in the split, symbols uniform over the split's sentences of that
-    length. An item depends on (seed, split, epoch, index) and the alphabet and lengths only, never on ``start`` or
-    ``stop``: its words have a fixed place in the stream of each round, and a sentence of another split is drawn again
-    in the next round.
+    They are uniform over the lengths at which the split has sentences.
 
     Raises:
         TooFewSentences: the split has no sentence at all.
     """
-    occurring = np.array(_occurring(split, n, shortest, longest), dtype=np.int64)
-    if not len(occurring):
+    possible = range(shortest, longest + 1)
+    occurring = [length for length in possible if n**length > ENUMERABLE or len(_listed(split, n, length))]
+    if not occurring:
         raise TooFewSentences(0)
-    width = 1 + longest
+    bits = _stream("length", seed, split)
+    bits.advance(start)
+    return np.array(occurring, dtype=np.int64)[_below(bits.random_raw(stop - start), len(occurring))]
+
+
+def draw(seed: int, split: str, epoch: int, start: int, stop: int, n: int, shortest: int, longest: int) -> Sentences:
+    """The training items ``start`` to ``stop`` (exclusive) of an epoch, drawn independently: some may be equal.
+
+    Symbols are uniform over the split's sentences of a length. An item depends on (seed, split, epoch, index), alphabet
+    and lengths only, never on ``start`` or ``stop``: its words have a fixed place in the stream of each round, and a
+    sentence of another split is drawn again in the next round.
+
+    Raises:
+        TooFewSentences: the split has no sentence at all.
+    """
+    lengths = draw_lengths(seed, split, start, stop, n, shortest, longest)
     symbols = np.full((stop - start, longest), FILL, dtype=np.int32)
-    lengths = np.zeros(stop - start, dtype=np.int64)
     pending, attempt = np.arange(stop - start), 0
     while len(pending):
         first, rows = int(pending[0]), int(pending[-1] - pending[0] + 1)
-        bits = _stream("item", seed, split, epoch, attempt)
-        bits.advance((start + first) * width)
-        words = bits.random_raw(rows * width).reshape(rows, width)[pending - first]
-        if attempt == 0:
-            lengths[pending] = occurring[_below(words[:, 0], len(occurring))]
+        bits = _stream("symbols", seed, split, epoch, attempt)
+        bits.advance((start + first) * longest)
+        words = bits.random_raw(rows * longest).reshape(rows, longest)[pending - first]
         inside = np.arange(longest) < lengths[pending, None]
-        drawn = np.where(inside, _below(words[:, 1:], n), FILL).astype(np.int32)
+        drawn = np.where(inside, _below(words, n), FILL).astype(np.int32)
         right = _in_split(split, drawn, lengths[pending])
         symbols[pending[right]] = drawn[right]
         pending, attempt = pending[~right], attempt + 1

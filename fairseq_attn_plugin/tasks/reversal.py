@@ -80,7 +80,7 @@ class ReversalConfig(FairseqDataclass):
     reversal_save_dir: str = II("checkpoint.save_dir")
     reversal_restore_file: str = II("checkpoint.restore_file")
     reversal_finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
-    reversal_reset_dataloader: bool = II("checkpoint.reset_dataloader")
+    reversal_reset_dataloader: Any = II("checkpoint.reset_dataloader")  # as bool, fairseq would make it true
 
 
 @register_task("reversal", dataclass=ReversalConfig)
