@@ -1,10 +1,13 @@
 """Draws attention heat maps from the output of fairseq-generate --print-alignment soft."""
 
 import argparse
+import logging
 import sys
 
-from fairseq_attn_plugin.evaluation import plots, report
-from fairseq_attn_plugin.evaluation.generation_log import read_generation_log
+logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib while it looks for fonts
+
+from fairseq_attn_plugin.evaluation import plots, report  # noqa: E402
+from fairseq_attn_plugin.evaluation.generation_log import read_generation_log  # noqa: E402
 
 
 def main() -> None:
@@ -26,7 +29,9 @@ def maps(args) -> list:
     ids = args.ids or list(sentences)[:6]
     unknown = [ident for ident in ids if ident not in sentences]
     if unknown:
-        raise ValueError(f"--ids: {args.log} has no sentence {unknown[0]}; ids go from {min(sentences)} to {max(sentences)}")
+        raise ValueError(
+            f"--ids: {args.log} has no sentence {unknown[0]}; ids go from {min(sentences)} to {max(sentences)}"
+        )
     chosen = [(sentences[ident], h) for ident in ids for h in sentences[ident].hypotheses[: None if args.nbest else 1]]
     return [report.heat_map(f"{s.id}: {h.score:.2f}", s, h) for s, h in chosen]
 

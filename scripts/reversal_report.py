@@ -1,10 +1,13 @@
 """Prints the table of a reversal experiment and writes it, with the pictures, into a folder."""
 
 import argparse
+import logging
 import sys
 
-from fairseq_attn_plugin.data.reversal_problem import ReversalProblem
-from fairseq_attn_plugin.evaluation import report
+logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib while it looks for fonts
+
+from fairseq_attn_plugin.data.reversal_problem import ReversalProblem  # noqa: E402
+from fairseq_attn_plugin.evaluation import report  # noqa: E402
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN = r"""#!/usr/bin/env bash
 echo "train $*" >>"$CALLS"
 case ${BREAK:-} in
-  error) printf 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: --lr: got x\nnoise\n' >&2; exit 1 ;;
+  error) printf 'Traceback (most recent):\n  File "x.py", line 1\nValueError: --lr: got x\nnoise\n' >&2; exit 1 ;;
   kill) kill -9 $$ ;;
 esac
 while [ $# -gt 0 ]; do
@@ -92,8 +92,8 @@ def test_compare_runs_everything_once_and_reports(checkout):
     result = checkout.run("compare", "--lr", "0.1", SEEDS="1 2")
     assert result.returncode == 0, result.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()[2:4]]
-    assert rows[0] == ["with attention", "1,234", "8", "7.5", "100.0", "100.0", "100.0", "–", "–"]
-    assert rows[1] == ["without attention", "1,234", "8", "7.5", "100.0", "100.0", "–", "–", "–"]
+    assert rows[0] == ["with attention", "1,234", "8", "7.5", "100.00", "100.00", "100.00", "–", "–"]
+    assert rows[1] == ["without attention", "1,234", "8", "7.5", "100.00", "100.00", "–", "–", "–"]
     assert [row["seeds"] for row in json.loads((checkout.out / "report.json").read_text())] == [2, 2]
     for name in ("attention", "accuracy_per_epoch", "accuracy_by_length"):
         assert (checkout.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -102,7 +102,9 @@ def test_compare_runs_everything_once_and_reports(checkout):
     trains = [call for call in calls if call.startswith("train")]
     assert all(call.rindex("--lr 0.1") > call.rindex("--lr 0.005") for call in trains), "options come last"
     assert ["--attention-score none" in call for call in trains] == [False, False, True, True]
-    assert all(("--print-alignment soft" in call) == ("/attention-seed" in call) for call in calls if "generate" in call)
+    assert all(
+        ("--print-alignment soft" in call) == ("/attention-seed" in call) for call in calls if "generate" in call
+    )
 
     again = checkout.run("--lr", "0.1", SEEDS="1 2")
     assert (again.returncode, again.stdout, checkout.calls()) == (0, result.stdout, calls)
@@ -141,6 +143,23 @@ def test_second_run_on_one_folder_is_refused(checkout):
     assert result.returncode == 1 and "another run" in last_line(result) and checkout.calls() == []
 
 
+@pytest.mark.slow
+def test_real_tools_on_a_tiny_problem(checkout):
+    (checkout.root / "fairseq_attn_plugin").symlink_to(ROOT / "fairseq_attn_plugin")
+    tiny = "--reversal-train-size 100 --reversal-valid-size 20 --reversal-test-size 20 --reversal-long-size 5"
+    tiny += " --reversal-max-length 8 --max-epoch 2"
+    here = dict(VENV=sys.prefix, PYTHONPATH=str(checkout.root))
+    result = checkout.run("compare", *tiny.split(), "--cpu", **here)
+    assert result.returncode == 0, result.stderr
+    with_attention, without = json.loads((checkout.out / "report.json").read_text())
+    assert with_attention["alignment accuracy"] > 0 and without["alignment accuracy"] is None
+    assert with_attention["parameters"] > without["parameters"] and with_attention["updates"] == without["updates"] > 0
+    assert (checkout.out / "accuracy_by_length.png").exists()
+
+    refused = checkout.run("--attention-score", "lunog", OUT=str(checkout.out) + "2", **here)
+    assert refused.returncode == 1 and "--attention-score: got 'lunog'; choose from" in last_line(refused)
+
+
 def test_usage_and_unknown_mode(checkout):
     assert "usage: bash scripts/reversal.sh" in checkout.run("-h").stdout
     result = checkout.run("compair")
@@ -152,6 +171,6 @@ def test_mechanisms_covers_the_registry(checkout):
 
     result = checkout.run("mechanisms")
     assert result.returncode == 0, result.stderr
-    labels = {line.split("|")[1].strip() for line in result.stdout.splitlines()[2:]}
+    labels = {line.split("|")[1].strip() for line in result.stdout.splitlines()[2:] if "|" in line}
     names, queries, cells = ATTENTION_SCORES.names(), ("previous", "current"), ("lstm", "gru")
     assert labels == {f"{score}, {query}, {cell}" for score in names for query in queries for cell in cells}

@@ -120,14 +120,15 @@ def attention_axes(sentence: Sentence, hypothesis: Hypothesis) -> Tuple[List[str
     """Source (S) and target (T) symbols that belong to the columns and rows of the weights, ``</s>`` included.
 
     Raises:
-        ValueError: no soft alignments in the log, or symbols that were joined after decoding.
+        ValueError: no soft alignments in the log; symbols that were joined after decoding; a hypothesis with ``<s>``,
+            which fairseq leaves out of the H line (models that have learnt little write it).
     """
     if hypothesis.weights is None:
         raise ValueError("no attention weights in the log: run fairseq-generate with --print-alignment soft")
     axes = []
     for tokens, size in zip((sentence.source, hypothesis.tokens), reversed(hypothesis.weights.shape)):
         if size - len(tokens) not in (0, 1):
-            raise ValueError(f"sentence {sentence.id}: {size} attention weights for {len(tokens)} symbols; "
-                             "run fairseq-generate without --post-process and --remove-bpe")  # fmt: skip
+            raise ValueError(f"sentence {sentence.id}: {size} attention weights for {len(tokens)} symbols: symbols "
+                             "joined by --post-process or --remove-bpe, or <s> in the hypothesis")  # fmt: skip
         axes.append(tokens + [EOS] * (size - len(tokens)))
     return axes[0], axes[1]

@@ -90,18 +90,18 @@ _TRAINING = [
     Column("training seconds", lambda run: run.training.seconds, 1, median),
 ]
 _TEST = [
-    Column("sentence accuracy", _on("test", sentence_accuracy), 1),
-    Column("token accuracy", _on("test", token_accuracy), 1),
-    Column("alignment accuracy", _on("test", alignment_accuracy), 1),
+    Column("sentence accuracy", _on("test", sentence_accuracy), 2),
+    Column("token accuracy", _on("test", token_accuracy), 2),
+    Column("alignment accuracy", _on("test", alignment_accuracy), 2),
 ]
 TABLES: Dict[str, List[Column]] = {
     "compare": _TRAINING + _TEST + [
-        Column("sentences, lengths 15–20", _on("test", sentence_accuracy, 15, 20), 1),
-        Column("sentences, lengths 21–40", _on("test_long", sentence_accuracy, 21, 40), 1),
+        Column("sentences, lengths 15–20", _on("test", sentence_accuracy, 15, 20), 2),
+        Column("sentences, lengths 21–40", _on("test_long", sentence_accuracy, 21, 40), 2),
     ],
     "fifty": _TRAINING + _TEST + [
-        Column("sentences, lengths 1–25", _on("test", sentence_accuracy, 1, 25), 1),
-        Column("sentences, lengths 26–30", _on("test", sentence_accuracy, 26, 30), 1),
+        Column("sentences, lengths 1–25", _on("test", sentence_accuracy, 1, 25), 2),
+        Column("sentences, lengths 26–30", _on("test", sentence_accuracy, 26, 30), 2),
     ],
     "mechanisms": _TRAINING + _TEST,
     "guided": _TRAINING + _TEST,
@@ -137,9 +137,7 @@ def markdown(columns: List[Column], rows: List[dict]) -> str:
         lines.append([row["label"], *cells])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
     seeds = max(row["seeds"] for row in rows)
-    if seeds > 1:
-        text += f"\nMean of {seeds} seeds; training seconds: median.\n"
-    return text
+    return text + "\nAccuracies in percent" + (f"; mean of {seeds} seeds, seconds: median.\n" if seeds > 1 else ".\n")
 
 
 def write_report(mode: str, runs: List[Run], out, trained: Tuple[int, int]) -> str:
@@ -159,11 +157,11 @@ def write_report(mode: str, runs: List[Run], out, trained: Tuple[int, int]) -> s
 
 
 def pictures(mode: str, runs: List[Run], trained: Tuple[int, int]) -> dict:
-    """Figures of a mode by file name (without .png)."""
-    if mode in ("mechanisms", "guided"):
-        figures = {"attention": plots.attention_heat_maps(one_sentence_of_each(runs), columns=4)}
-    else:
-        figures = {"attention": plots.attention_heat_maps(some_sentences(runs[0].splits["test"]))}
+    """Figures of a mode by file name (without .png); no heat maps if no run has weights that can be drawn."""
+    several = mode in ("mechanisms", "guided")
+    maps = one_sentence_of_each(runs) if several else some_sentences(runs[0].splits["test"])
+    figures = {"attention": plots.attention_heat_maps(maps, columns=4 if several else 3)} if maps else {}
+    if not several:
         figures["accuracy_by_length"] = plots.accuracy_by_length(curves_by_length(runs), trained)
     if mode == "compare":
         titles = {"Symbols right": "token_accuracy", "Sentences all right": "sentence_accuracy"}
@@ -205,17 +203,24 @@ def heat_map(title: str, sentence: Sentence, hypothesis: Hypothesis) -> plots.He
     return plots.HeatMap(title, *attention_axes(sentence, hypothesis), hypothesis.weights)
 
 
+def drawable(sentence: Sentence) -> bool:
+    """Whether the best hypothesis has weights, one row and one column per symbol."""
+    try:
+        return bool(attention_axes(sentence, sentence.hypotheses[0]))
+    except ValueError:
+        return False
+
+
 def some_sentences(sentences: List[Sentence], count: int = 3) -> List[plots.HeatMap]:
     """Best hypotheses of a few sentences, from short to long."""
-    ordered = sorted(sentences, key=lambda sentence: len(sentence.source))
-    chosen = [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)]
+    ordered = sorted(filter(drawable, sentences), key=lambda sentence: len(sentence.source))
+    chosen = [ordered[(2 * i + 1) * len(ordered) // (2 * count)] for i in range(count)] if ordered else []
     return [heat_map(f"{len(s.source)} symbols", s, s.hypotheses[0]) for s in chosen]
 
 
 def one_sentence_of_each(runs: List[Run]) -> List[plots.HeatMap]:
-    """The best hypothesis for one longest test sentence, from the first run of every label that has weights."""
+    """The best hypothesis for the first of the longest test sentences, from the first run of every label."""
     first = {label: group[0].splits["test"] for label, group in by_label(runs).items()}
     longest = max(next(iter(first.values())), key=lambda sentence: len(sentence.source)).id
     chosen = {label: s for label, sentences in first.items() for s in sentences if s.id == longest}
-    with_weights = {label: s for label, s in chosen.items() if s.hypotheses[0].weights is not None}
-    return [heat_map(label, s, s.hypotheses[0]) for label, s in with_weights.items()]
+    return [heat_map(label, s, s.hypotheses[0]) for label, s in chosen.items() if drawable(s)]
