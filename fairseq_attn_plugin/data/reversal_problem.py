@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 from . import reversal_generator
 
@@ -130,3 +130,10 @@ class ReversalProblem:
                 f"sentences of {split.shortest} to {split.longest} out of {n} symbols; ask for fewer, "
                 f"raise {split.longest_flag} or add symbols"
             ) from None
+
+    def text(self, name: str, epoch: int = 1) -> List[Tuple[str, str]]:
+        """A split as (source, target) lines of symbols with blanks between them; raises what :meth:`sentences` does."""
+        symbols, sentences = parse_symbols(self.symbols), self.sentences(name, epoch)
+        rows = zip(sentences.symbols, sentences.lengths, strict=True)
+        sources = [[symbols[number] for number in row[:length]] for row, length in rows]
+        return [(" ".join(source), " ".join(reversed(source))) for source in sources]
