@@ -143,9 +143,10 @@ install() {
   else
     [ -n "$index" ] || nvidia-smi >/dev/null 2>&1 ||
       say "no GPU seen: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu before this command saves gigabytes of CUDA"
-    say "installing torch ${index:+from $index }(up to several minutes: 0.2 GB, with CUDA 3 GB)"
+    say "installing torch ${index:+from $index }(several minutes: 0.2 GB; with CUDA 3 GB, 5 GB on disk, twice that during a build)"
   fi
-  pip install ${index:+--no-deps --index-url "$index"} torch || die "torch could not be installed (see above)"
+  pip install ${index:+--no-deps --index-url "$index"} torch ||
+    die "${index:+TORCH_INDEX_URL: }torch could not be installed${index:+ from '$index'} (see above)"
   [ -n "$made" ] || say "installing fairseq and the rest (a minute; three more where fairseq is compiled)"
   pip install ${index:+--extra-index-url "$index"} -e "$root${extras:+[${extras// /,}]}" ||
     die "fairseq or the plugin could not be installed (see above)"
@@ -156,6 +157,7 @@ check_install() {
   local path
   path=$(cd / && "$venv/bin/python" -m fairseq_attn_plugin 2>"$venv/check.log") ||
     { cat "$venv/check.log" >&2; die "python -m fairseq_attn_plugin fails (see above)"; }
+  rm -f -- "$venv/check.log"
   [ "$path" = "$root/fairseq_attn_plugin" ] ||
     die "python -m fairseq_attn_plugin: got '$path' instead of '$root/fairseq_attn_plugin'; unset PYTHONPATH"
 }
