@@ -83,10 +83,10 @@ fingerprint() {
   printf '%s %s %s -> %s\n' "${sum%% *}" "$1" "$root" "$venv"
 }
 
-# Ends the script if the environment is finished and holds what is asked for; sets has_venv, made and made_extras.
+# Ends the script if the environment is finished and holds what is asked for; sets has_venv and made...
 skip_if_done() {
-  local made_index= extra
-  made= made_extras= has_venv= version=
+  local extra
+  made= made_extras= made_index= has_venv= version=
   [ ! -f "$unfinished" ] && [ -x "$venv/bin/python" ] || return 0
   version=$(version_of "$venv/bin/python") && supported "$version" || return 0
   if [ -f "$stamp" ]; then { read -r made; read -r made_extras; read -r made_index; } <"$stamp" || true; fi
@@ -96,10 +96,10 @@ skip_if_done() {
     [ "$(version_of "$PYTHON")" = "$version" ] ||
       die "PYTHON: '$PYTHON' is not the Python $version of $venv; remove that directory or name another with VENV="
   fi
+  [ -z "$made" ] || [ -z "$index" ] || [ "$index" = "$made_index" ] ||
+    die "TORCH_INDEX_URL: torch of $venv is from ${made_index:-the usual index}; remove that directory to change it"
   [ "$made" = "$(fingerprint "$version")" ] || return 0
   for extra in $extras; do case " $made_extras " in *" $extra "*) ;; *) return 0 ;; esac; done
-  [ -z "$index" ] || [ "$index" = "$made_index" ] ||
-    die "TORCH_INDEX_URL: torch of $venv is from ${made_index:-the usual one}; remove that directory to change it"
   say "nothing to do: $venv is up to date (Python $version)"
   exit 0
 }
@@ -142,12 +142,12 @@ install() {
     say "updating $venv (Python $version)"
   else
     [ -n "$index" ] || nvidia-smi >/dev/null 2>&1 ||
-      say "no GPU seen: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu before this command saves gigabytes of CUDA"
-    say "installing torch ${index:+from $index }(several minutes: 0.2 GB; with CUDA 3 GB, 5 GB on disk, twice that during a build)"
+      say "no GPU seen: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu bash scripts/setup.sh saves gigabytes of CUDA"
+    say "installing torch ${index:+from $index }(0.2 GB in a minute; with CUDA 5 GB in several)"
   fi
   pip install ${index:+--no-deps --index-url "$index"} torch ||
     die "${index:+TORCH_INDEX_URL: }torch could not be installed${index:+ from '$index'} (see above)"
-  [ -n "$made" ] || say "installing fairseq and the rest (a minute; three more where fairseq is compiled)"
+  [ -n "$made" ] || say "installing fairseq and the rest (a minute; up to five more where fairseq is compiled)"
   pip install ${index:+--extra-index-url "$index"} -e "$root${extras:+[${extras// /,}]}" ||
     die "fairseq or the plugin could not be installed (see above)"
   rm -rf -- "$venv/tmp"
@@ -173,6 +173,7 @@ main() {
   fi
   [ -n "$has_venv" ] || make_venv
   hold_pip_back
+  index=${index:-$made_index}
   extras=$(printf '%s\n' $extras $made_extras | sort -u | xargs)
   install
   check_install
