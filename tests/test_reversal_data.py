@@ -198,6 +198,26 @@ def test_workers_see_the_data_of_each_epoch(kind, workers):
         batches.dataloader._iterator._shutdown_workers()
 
 
+@pytest.mark.parametrize("kind", ["fresh", "fixed"])
+def test_a_training_resumed_in_the_middle_of_an_epoch_has_the_same_batches(kind):
+    def batches_of(epoch):
+        task = ReversalTask(ReversalConfig(reversal_train_size=200, reversal_train_data=kind))
+        task.load_dataset("train", epoch=epoch)
+        return task.get_batch_iterator(task.dataset("train"), max_sentences=16, epoch=epoch)
+
+    straight = batches_of(1)
+    list(straight.next_epoch_itr())
+    second = straight.next_epoch_itr()
+    for _ in range(4):
+        next(second)
+    resumed = batches_of(2)
+    resumed.load_state_dict(straight.state_dict())
+    left, again = list(second), list(resumed.next_epoch_itr())
+    assert len(left) == len(again) == 9
+    for one, two in zip(left, again, strict=True):
+        assert torch.equal(one["id"], two["id"]) and torch.equal(one["target"], two["target"])
+
+
 def export(monkeypatch, *options):
     monkeypatch.setattr(sys, "argv", ["export_reversal.py", *map(str, options)])
     monkeypatch.setattr(logging, "disable", lambda level: None)  # the script would silence the other tests

@@ -107,9 +107,8 @@ class ReversalDataset(FairseqDataset):
         return self.sizes[indices]
 
     def ordered_indices(self) -> np.ndarray:
-        """By length, training sentences of one length in random order (from the seed that fairseq sets)."""
-        indices = np.random.permutation(len(self)) if self.training else np.arange(len(self))
-        return indices[np.argsort(self.sizes[indices], kind="stable")].astype(np.int64)
+        """By length; nothing random, so that a training resumed in the middle of an epoch has the same batches."""
+        return np.argsort(self.sizes, kind="stable")
 
     def filter_indices_by_size(self, indices, max_sizes):
         return data_utils.filter_paired_dataset_indices_by_size(self.sizes, self.sizes, indices, max_sizes)
