@@ -145,7 +145,7 @@ def real_logs(tmp_path_factory):
     )  # fmt: skip
     for kind in ("soft", "hard"):
         fairseq(
-            "generate", *f"--path ck/checkpoint_last.pt --beam 3 --nbest 2 --max-len-b 10 --batch-size 4".split(),
+            "generate", *"--path ck/checkpoint_last.pt --beam 3 --nbest 2 --max-len-b 10 --batch-size 4".split(),
             *f"--print-alignment {kind} --results-path {kind}".split(),
         )  # fmt: skip
     return folder
