@@ -142,7 +142,7 @@ install() {
     say "updating $venv (Python $version)"
   else
     [ -n "$index" ] || nvidia-smi >/dev/null 2>&1 ||
-      say "no GPU seen: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu bash scripts/setup.sh saves gigabytes of CUDA"
+      say "no GPU seen: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu bash scripts/setup.sh saves gigabytes"
     say "installing torch ${index:+from $index }(0.2 GB in a minute; with CUDA 5 GB in several)"
   fi
   pip install ${index:+--no-deps --index-url "$index"} torch ||
