@@ -52,13 +52,17 @@ def settings(options):
     return cfg
 
 
+def attention_of(extra):
+    return None if extra["attn"] is None else extra["attn"][0]
+
+
 def rows(options, left_pad):
     task = toy_task()
     model = build(task, **options)
     source, lengths, previous = batch(task, left_pad=left_pad)
     with torch.no_grad():
         logits, extra = model(source, lengths, previous)
-    return task, model, source, previous, logits, extra["attn"][0]
+    return task, model, source, previous, logits, attention_of(extra)
 
 
 def assert_equals_transcription(options, left_pad):
@@ -91,7 +95,7 @@ def test_every_shape_equals_the_equations(shape, left_pad):
 
 def decode_step(model, tokens, encoder_out, cache):
     logits, extra = model.decoder(tokens, encoder_out=encoder_out, incremental_state=cache)
-    attention = extra["attn"][0]
+    attention = attention_of(extra)
     return logits[:, -1], None if attention is None else attention[:, -1]
 
 
@@ -163,7 +167,7 @@ def forced(model, source, tokens):
     """Log-probability and T×S attention of ``tokens`` (``</s>`` last) given one source row, by teacher forcing."""
     previous = torch.cat([tokens[-1:], tokens[:-1]]).unsqueeze(0)
     logits, extra = model(source.unsqueeze(0), None, previous)
-    return torch.log_softmax(logits[0], -1).gather(1, tokens.unsqueeze(1)).sum(), extra["attn"][0]
+    return torch.log_softmax(logits[0], -1).gather(1, tokens.unsqueeze(1)).sum(), attention_of(extra)
 
 
 @pytest.mark.parametrize("options", PRODUCT, ids=name_of)

@@ -115,7 +115,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         incremental_state: Optional[IncrementalState] = None,
         features_only: bool = False,
         **kwargs,
-    ) -> Tuple[Tensor, Dict[str, List[Optional[Tensor]]]]:
+    ) -> Tuple[Tensor, Dict[str, Optional[List[Tensor]]]]:
         """
         Args:
             prev_output_tokens: B×T int64, the target shifted right; with a cached state only the last column is read.
@@ -124,7 +124,8 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             features_only: leave the vocabulary projection out.
 
         Returns:
-            B×T×V logits (or B×T×D features), and ``{"attn": [B×T×S weights in the columns of src_tokens]}``.
+            B×T×V logits (or B×T×D features), and ``{"attn": [B×T×S weights in the columns of src_tokens]}``, or
+            ``{"attn": None}`` without attention and where the search did not ask for it.
         """
         features, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
         return (features if features_only else self.output_layer(features)), extra
@@ -134,7 +135,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         prev_output_tokens: Tensor,
         encoder_out: EncoderOut,
         incremental_state: Optional[IncrementalState] = None,
-    ) -> Tuple[Tensor, Dict[str, List[Optional[Tensor]]]]:
+    ) -> Tuple[Tensor, Dict[str, Optional[List[Tensor]]]]:
         """Like ``forward``, up to the input of the vocabulary projection."""
         memory = memory_of(encoder_out)
         carry = self._cached(incremental_state)
@@ -148,7 +149,8 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         self._cache(incremental_state, carry)
         if self.projection is not None:
             features = self.dropout_out(self.projection(features))
-        return features, {"attn": [weights if self.training or self.need_attn else None]}
+        returned = weights is not None and (self.training or self.need_attn)
+        return features, {"attn": [weights] if returned else None}
 
     def output_layer(self, features: Tensor, **kwargs) -> Tensor:
         """B×T×D features → B×T×V logits."""

@@ -1,0 +1,137 @@
+"""Options of the model: every contradiction has one line that names flag, value and remedy; presets; embeddings."""
+
+import re
+
+import pytest
+import torch
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from model_factory import batch, build, dictionary, toy_task
+
+from fairseq_attn_plugin.models.attn_rnn import PRESETS
+from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
+from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
+
+ERRORS = {
+    "--cell: got 'lsmt'; choose from gru, lstm": dict(cell="lsmt"),
+    "--attention-score: got 'lunog'; choose from none, additive": dict(attention_score="lunog"),
+    "--attention-normalizer: got 'max'; choose from": dict(attention_normalizer="max"),
+    "--bridge: got 'dense'; choose from": dict(bridge="dense"),
+    "--encoder-layers: got 0; give at least 1": dict(encoder_layers=0),
+    "--attention-dim: got -3; give at least 1": dict(attention_dim=-3),
+    "--readout-dim: got 0; give at least 1": dict(readout_dim=0),
+    "--dropout: got 1.5; give a probability": dict(dropout=1.5),
+    "--attention-dropout: got 1.0; give a probability": dict(attention_dropout=1.0),
+    "--readout-inputs: got 'cell'; give a subset of state,word,context": dict(readout_inputs="state,cell"),
+    "--readout-inputs: a name twice in 'state,state'": dict(readout_inputs="state,state"),
+    "--readout-inputs: got ''": dict(readout_inputs=""),
+    "--bridge copy: the encoder's state has 12 numbers (both directions), --decoder-hidden-size is 8; "
+    "use --bridge linear, or --decoder-hidden-size 12": dict(bridge="copy", encoder_direction="bi"),
+    "--attention-score dot: the query has 8 numbers (--decoder-hidden-size), the encoder's outputs 6; "
+    "give --attention-dim": dict(attention_score="dot"),
+    "--attention-score scaled_dot: the query has 8": dict(attention_score="scaled_dot"),
+    "--attention-dim 4: --attention-score last compares nothing": dict(attention_score="last", attention_dim=4),
+    "--input-feeding on needs attention, and --attention-score is none; use --input-feeding off": dict(
+        attention_score="none"
+    ),
+    "--attention-normalizer sparsemax needs attention": dict(
+        attention_score="none", input_feeding="off", attention_normalizer="sparsemax"
+    ),
+    "--attention-dim 4 needs attention": dict(attention_score="none", input_feeding="off", attention_dim=4),
+    "--attention-dropout 0.5 needs attention": dict(
+        attention_score="none", input_feeding="off", attention_dropout=0.5
+    ),
+    "--readout-inputs state,context: without attention": dict(
+        attention_score="none", input_feeding="off", readout_inputs="state,context"
+    ),
+    "--share-decoder-input-output-embed: the vocabulary projection sees 8 numbers and --decoder-embed-dim is 7; "
+    "give --decoder-out-embed-dim 7, or --readout-dim 7": dict(share_decoder_input_output_embed=True),
+    "--share-all-embeddings: source and target dictionary differ (13 and 17 symbols)": dict(share_all_embeddings=True),
+    "--encoder-embed-path: no file 'nowhere.vec'": dict(encoder_embed_path="nowhere.vec"),
+}
+
+
+@pytest.mark.parametrize("message", ERRORS)
+def test_contradiction_is_one_clear_line(message):
+    with pytest.raises(ValueError) as error:
+        build(**ERRORS[message])
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_tables_that_differ_cannot_be_shared():
+    shared = dictionary(9)
+    with pytest.raises(ValueError, match="--encoder-embed-dim is 5 and --decoder-embed-dim is 7; one table"):
+        build(toy_task(shared, shared), share_all_embeddings=True)
+
+
+EMBEDDINGS = "2 5\ns1 1 2 3 4 5\ns3 0 0 0 0 1\n"
+
+
+def test_pretrained_and_frozen_embeddings(tmp_path):
+    path = tmp_path / "source.vec"
+    path.write_text(EMBEDDINGS)
+    torch.manual_seed(1)
+    model = build(encoder_embed_path=str(path), encoder_freeze_embed=True)
+    table = model.encoder.embed_tokens
+    words = toy_task().source_dictionary
+    assert table.weight[words.index("s1")].tolist() == [8.0 * i for i in range(1, 6)]  # build() scales by 8
+    assert table.weight[words.index("s2")].abs().sum() > 0 and not table.weight.requires_grad
+    assert (table.weight[words.pad()] == 0).all()
+    assert model.decoder.embed_tokens.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("2 3\ns1 1 2 3\n", "has vectors of 3 numbers; give --encoder-embed-dim that size (it is 5)"),
+        ("s1 1 2 3 4 5\n", "the first line of .* must give the number of symbols and the size"),
+        ("", "the first line of"),
+        ("1 5\nother 1 2 3 4 5\n", "has no symbol of the dictionary"),
+        ("1 5\ns1 1 2 x 4 5\n", "is not an embedding file"),
+    ],
+)
+def test_bad_embedding_file(tmp_path, text, message):
+    path = tmp_path / "source.vec"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="--encoder-embed-path: .*" + message.replace("(", r"\(").replace(")", r"\)")):
+        build(encoder_embed_path=str(path))
+
+
+def test_frozen_without_a_file_is_only_frozen():
+    model = build(decoder_freeze_embed=True)
+    assert not model.decoder.embed_tokens.weight.requires_grad
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_state_differences_only(preset):
+    assert ARCH_MODEL_REGISTRY[preset].__name__ == "AttnRNNModel"
+    for option, value in PRESETS[preset].items():
+        default = AttnRNNConfig.__dataclass_fields__[option].default
+        assert default != value, f"{preset} repeats the default of {option}"
+    args = type("Args", (), {"encoder_embed_dim": 17})()
+    ARCH_CONFIG_REGISTRY[preset](args)
+    assert args.encoder_embed_dim == 17  # what the command line says stays
+
+
+def test_plain_encoder_decoder_has_nothing_of_attention():
+    model = build(**PRESETS["seq2seq_lstm"])
+    names = " ".join(name for name, _ in model.named_parameters())
+    assert not re.search("attention|readout", names)
+    task = toy_task()
+    source, lengths, previous = batch(task)
+    logits, extra = model(source, lengths, previous)
+    assert extra == {"attn": None}
+    # the state advances: one word fed twice gives two different steps
+    same = torch.full_like(previous, 5)
+    steps = model(source, lengths, same)[0]
+    assert not torch.allclose(steps[:, 1], steps[:, 2])
+    with pytest.raises(ValueError, match="--print-alignment hard: this model has no attention"):
+        model.decoder.make_generation_fast_(need_attn="hard")
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS.names())
+def test_sparse_normaliser_says_why_it_cannot_be_guided(normalizer):
+    error = build(attention_normalizer=normalizer).alignment_loss_error
+    if normalizer == "softmax":
+        assert error is None
+    else:
+        assert f"--attention-normalizer {normalizer}" in error and "--criterion" in error
