@@ -29,6 +29,12 @@ CHECKSUMS = {
 SETTINGS = [
     {},
     {"symbols": "50", "min_length": 1, "max_length": 25, "test_max_length": 30},
+    {
+        "symbols": "ab",
+        "min_length": 15,
+        "max_length": 15,
+        "test_size": 300,
+    },  # long enough to be drawn, few enough to be drawn twice
     {"symbols": "ab", "min_length": 1, "max_length": 10, "valid_size": 20, "test_size": 20, "long_size": 50},
 ]
 SPLITS = ["train", "valid", "test", "test_long", "test2", "valid_long"]

@@ -172,11 +172,12 @@ class ReversalTask(FairseqTask):
                 path, starts_anew = self.cfg.reversal_finetune_from_model, True
         if not os.path.isfile(path):
             return
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("task_state", {})
-        names, remedy = IDENTITY, ", or train anew in another --save-dir"
-        if starts_anew:  # the weights go on, with data of their own
-            names = ("symbols",)
-        self._restore(saved.get("reversal"), names, remedy)
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("task_state", {}).get("reversal")
+        if saved is None:
+            return
+        names = ("symbols",) if starts_anew else IDENTITY  # the weights may go on with data of their own
+        positions = {name: getattr(self.cfg, name) for name in ("max_source_positions", "max_target_positions")}
+        self._restore({**saved, **positions}, names, ", or train anew in another --save-dir")  # as the model reads them
 
     # Data
 
