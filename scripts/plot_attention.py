@@ -33,7 +33,7 @@ def maps(args) -> list:
             f"--ids: {args.log} has no sentence {unknown[0]}; ids go from {min(sentences)} to {max(sentences)}"
         )
     chosen = [(sentences[ident], h) for ident in ids for h in sentences[ident].hypotheses[: None if args.nbest else 1]]
-    return [report.heat_map(f"{s.id}: {h.score:.2f}", s, h) for s, h in chosen]
+    return [report.heat_map(f"sentence {s.id}, score {h.score:.2f}", s, h) for s, h in chosen]
 
 
 if __name__ == "__main__":

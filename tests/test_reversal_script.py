@@ -160,6 +160,20 @@ def test_real_tools_on_a_tiny_problem(checkout):
     assert refused.returncode == 1 and "--attention-score: got 'lunog'; choose from" in last_line(refused)
 
 
+def test_plot_attention_draws_a_log_or_says_what_is_missing(checkout):
+    def plot(*args):
+        command = ["bash", str(checkout.root / "scripts" / "plot_attention.sh"), *map(str, args)]
+        env = {**os.environ, "VENV": str(checkout.venv), "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, env=env, capture_output=True, text=True)
+
+    log, picture = checkout.root / "log", checkout.root / "x.png"
+    log.write_text("S-0\ta\nH-0\t-1\ta\nD-0\t-1\ta\nP-0\t-1 -1\nA-0\t1,0 0,1\n")
+    assert plot(log, picture).returncode == 0 and picture.read_bytes().startswith(b"\x89PNG")
+    assert "--ids" in last_line(plot(log, picture, "--ids", "1"))
+    log.write_text(log.read_text().replace("A-0\t1,0 0,1\n", ""))
+    assert "--print-alignment soft" in last_line(plot(log, picture))
+
+
 def test_usage_and_unknown_mode(checkout):
     assert "usage: bash scripts/reversal.sh" in checkout.run("-h").stdout
     result = checkout.run("compair")
