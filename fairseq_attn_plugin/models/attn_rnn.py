@@ -16,12 +16,8 @@ from .attn_rnn_checks import check_config
 from .attn_rnn_config import AttnRNNConfig, encoder_dim, fill_defaults, readout_sizes
 from .attn_rnn_decoder import AttnRNNDecoder, DecoderParts
 from .bridge import BRIDGES
-from .embedding import build_embeddings
+from .embedding import INIT_BOUND, build_embeddings
 from .rnn_encoder import RNNEncoder
-
-INIT_BOUND = 0.1
-"""Parameters start uniform in ±0.1, as in Luong et al. (2015, section 4.1) and fairseq's ``lstm``."""
-
 
 @register_model("attn_rnn", dataclass=AttnRNNConfig)
 class AttnRNNModel(FairseqEncoderDecoderModel):
@@ -62,7 +58,8 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         )
         parts = build_decoder_parts(cfg, embed_target, attention, target_positions)
         model = cls(encoder, AttnRNNDecoder(task.target_dictionary, parts))
-        initialize(model)
+        if cfg.parameter_init == "uniform":
+            initialize(model)
         if attention is not None and attention.normalizer.sparse:
             model.alignment_loss_error = (
                 f"--attention-normalizer {cfg.attention_normalizer}: its weights can be zero, and "
@@ -132,7 +129,7 @@ def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Att
 
 
 def initialize(model: nn.Module) -> None:
-    """Every parameter but the embeddings, which have their own start, uniform in ±``INIT_BOUND``."""
+    """Every parameter but the embeddings, which have had their start, uniform in ±``INIT_BOUND``."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for parameter in model.parameters():
         if id(parameter) not in embeddings:
@@ -153,7 +150,8 @@ PRESETS = {
     ),
     # Sutskever et al. (2014): a plain encoder-decoder, the source is known through the first state alone
     "seq2seq_lstm": dict(attention_score="none", input_feeding="off", readout_activation="none"),
-    # small and fast: no feedback, so that a target is one call of the recurrent kernel
+    # small and fast: no feedback, so that a target is one call of the recurrent kernel; large embeddings at the start
+    # make a source position's own symbol stand out, so that it is found at its own position and not at a neighbour's
     "attn_lstm_reversal": dict(
         encoder_embed_dim=64,
         encoder_hidden_size=64,
@@ -162,6 +160,7 @@ PRESETS = {
         decoder_hidden_size=128,
         dropout=0.0,
         input_feeding="off",
+        parameter_init="torch",
     ),
 }
 """Architectures for ``--arch``: only what differs from the dataclass."""

@@ -22,6 +22,11 @@ class AttnRNNConfig(FairseqDataclass):
     cell: str = field(default="lstm", metadata={"help": f"recurrent cell of encoder and decoder: {_choices(CELLS)}"})
     dropout: float = field(default=0.1, metadata={"help": "dropout probability wherever no option of its own is given"})
 
+    parameter_init: ChoiceEnum(["uniform", "torch"]) = field(
+        default="uniform",
+        metadata={"help": "all parameters uniform in ±0.1, or torch's own start (embeddings normal with deviation 1)"},
+    )
+
     encoder_embed_dim: int = field(default=512, metadata={"help": "size of a source embedding"})
     encoder_embed_path: Optional[str] = field(
         default=None, metadata={"help": "pretrained source embeddings: text, one symbol and its numbers a line"}

@@ -7,6 +7,9 @@ from torch import nn
 
 from .attn_rnn_config import flag
 
+INIT_BOUND = 0.1
+"""``--parameter-init uniform`` is uniform in ±0.1, as in Luong et al. (2015, section 4.1) and fairseq's ``lstm``."""
+
 
 def build_embeddings(cfg, source_dictionary, target_dictionary) -> Tuple[nn.Embedding, nn.Embedding]:
     """Source and target embedding of ``cfg``, one module where ``--share-all-embeddings`` is given."""
@@ -18,8 +21,9 @@ def build_embeddings(cfg, source_dictionary, target_dictionary) -> Tuple[nn.Embe
 def _build(cfg, side: str, dictionary) -> nn.Embedding:
     size, path = cfg[f"{side}_embed_dim"], cfg[f"{side}_embed_path"]
     embedding = nn.Embedding(len(dictionary), size, padding_idx=dictionary.pad())
-    nn.init.uniform_(embedding.weight, -0.1, 0.1)
-    nn.init.zeros_(embedding.weight[dictionary.pad()])
+    if cfg.parameter_init == "uniform":
+        nn.init.uniform_(embedding.weight, -INIT_BOUND, INIT_BOUND)
+        nn.init.zeros_(embedding.weight[dictionary.pad()])
     if path:
         _load(embedding, dictionary, path, flag(f"{side}_embed_path"))
     embedding.weight.requires_grad_(not cfg[f"{side}_freeze_embed"])

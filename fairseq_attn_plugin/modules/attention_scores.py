@@ -104,7 +104,7 @@ class AdditiveScore(AttentionScore):
     def __init__(self, query_dim: int, key_dim: int):
         super().__init__(query_dim, key_dim)
         self.bias = nn.Parameter(torch.zeros(key_dim))
-        self.vector = nn.Parameter(torch.empty(key_dim).uniform_(-0.1, 0.1))
+        self.vector = nn.Parameter(torch.empty(key_dim).uniform_(-1.0, 1.0) / math.sqrt(key_dim))
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         hidden = (query + self.bias).unsqueeze(2) + keys.unsqueeze(1)  # B×T×S×A
