@@ -96,15 +96,16 @@ compare() {
 
 fifty() {
   TRAIN+=(--reversal-symbols 50 --reversal-min-length 1 --reversal-max-length 25 --reversal-test-max-length 30
-    --reversal-train-size 50000 --reversal-train-data fixed --max-epoch 6)
-  UPDATES=2500
+    --reversal-train-size 50000 --reversal-train-data fixed --max-epoch 6
+    --encoder-hidden-size 128 --decoder-hidden-size 256 --input-feeding on --lr 0.004)
+  UPDATES=2190 # six passes
   experiment "50 symbols" fifty test "$@"
 }
 
 mechanisms() {
   local scores score query cell
   scores=$("$bin/python" -W ignore -c 'from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
-print(*ATTENTION_SCORES.names())') || die "the plugin does not load (see above)"
+print("none", *ATTENTION_SCORES.names())') || die "the plugin does not load (see above)"
   DECODE=(--beam 1 --scoring reversal --max-tokens 8000)
   TRAIN+=(--reversal-min-length 5 --reversal-max-length 10)
   UPDATES=400
@@ -121,12 +122,10 @@ print(*ATTENTION_SCORES.names())') || die "the plugin does not load (see above)"
 }
 
 guided() {
-  # Slow steps, nearly constant: at the rate of the other tables the unguided model finds the alignment by itself.
-  local common=(--attention-score additive --attention-query previous --label-smoothing 0 --lr 0.001)
+  local common=(--attention-score additive --attention-query previous --label-smoothing 0)
   UPDATES=300
-  common+=(--total-num-update 3000)
   experiment guided guided test "$@" "${common[@]}" --criterion label_smoothed_cross_entropy_with_alignment \
-    --alignment-lambda 0.3
+    --alignment-lambda 1
   experiment unguided unguided test "$@" "${common[@]}" --criterion label_smoothed_cross_entropy
 }
 

@@ -186,5 +186,5 @@ def test_mechanisms_covers_the_registry(checkout):
     result = checkout.run("mechanisms")
     assert result.returncode == 0, result.stderr
     labels = {line.split("|")[1].strip() for line in result.stdout.splitlines()[2:] if "|" in line}
-    names, queries, cells = ATTENTION_SCORES.names(), ("previous", "current"), ("lstm", "gru")
+    names, queries, cells = ["none", *ATTENTION_SCORES.names()], ("previous", "current"), ("lstm", "gru")
     assert labels == {f"{score}, {query}, {cell}" for score in names for query in queries for cell in cells}
