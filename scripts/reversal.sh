@@ -77,7 +77,7 @@ experiment() {
     folder=$out/$name-seed$seed
     train=("${TRAIN[@]}" --max-update "$UPDATES" --total-num-update "$UPDATES" "$@" --seed "$seed")
     decode=("${DECODE[@]}" "${WEIGHTS[@]}")
-    claim "$folder" "train ${train[*]} | generate ${decode[*]} | threads $OMP_NUM_THREADS"
+    claim "$folder" "train ${train[*]} | generate ${decode[*]}"
     step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "${train[@]}" \
       --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
     for split in $splits; do
