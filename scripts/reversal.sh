@@ -60,6 +60,13 @@ step() {
   : >"$folder/$name.done"
 }
 
+# mend CHECKPOINT: removes one that a kill left half written; training then goes on without it.
+mend() {
+  [ -e "$1" ] && ! "$bin/python" -m zipfile -t "$1" >/dev/null 2>&1 || return 0
+  say "$1 was left half written: removed, the training starts again"
+  rm -- "$1"
+}
+
 # claim FOLDER SETTINGS: makes the folder; results of other settings are never mixed.
 claim() {
   mkdir -p -- "$1"
@@ -78,6 +85,7 @@ experiment() {
     train=("${TRAIN[@]}" --max-update "$UPDATES" --total-num-update "$UPDATES" "$@" --seed "$seed")
     decode=("${DECODE[@]}" "${WEIGHTS[@]}")
     claim "$folder" "train ${train[*]} | generate ${decode[*]}"
+    mend "$folder/checkpoints/checkpoint_last.pt"
     step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "${train[@]}" \
       --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
     for split in $splits; do
