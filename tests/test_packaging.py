@@ -68,6 +68,13 @@ def test_choices_of_a_registry_are_in_the_reference(reference):
     assert all(name in line for name in ATTENTION_SCORES.names())
 
 
+def test_readme_holds_the_reference(reference):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    start, end = "<!-- options -->\n", "<!-- /options -->"
+    assert readme.count(start) == readme.count(end) == 1
+    assert readme.split(start)[1].split(end)[0] == reference
+
+
 def test_presets_are_in_the_reference(reference):
     assert "`attn_lstm`" in reference
 
