@@ -19,6 +19,7 @@ from .bridge import BRIDGES
 from .embedding import INIT_BOUND, build_embeddings
 from .rnn_encoder import RNNEncoder
 
+
 @register_model("attn_rnn", dataclass=AttnRNNConfig)
 class AttnRNNModel(FairseqEncoderDecoderModel):
     """Recurrent encoder, attention decoder; every mechanism is an option of its own."""
