@@ -105,7 +105,7 @@ compare() {
 fifty() {
   TRAIN+=(--reversal-symbols 50 --reversal-min-length 1 --reversal-max-length 25 --reversal-test-max-length 30
     --reversal-train-size 50000 --reversal-train-data fixed --max-epoch 6
-    --encoder-hidden-size 128 --decoder-hidden-size 256 --input-feeding on --lr 0.004)
+    --input-feeding on --lr 0.004)
   UPDATES=2190 # six passes
   experiment "50 symbols" fifty test "$@"
 }

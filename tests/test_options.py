@@ -1,6 +1,7 @@
 """Options of the model: every contradiction has one line that names flag, value and remedy; presets; embeddings."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,6 @@ from model_factory import batch, build, dictionary, toy_task
 
 from fairseq_attn_plugin.models.attn_rnn import PRESETS
 from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
-from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
 
 ERRORS = {
     "--cell: got 'lsmt'; choose from gru, lstm": dict(cell="lsmt"),
@@ -43,6 +43,7 @@ ERRORS = {
     "--readout-inputs state,context: without attention": dict(
         attention_score="none", input_feeding="off", readout_inputs="state,context"
     ),
+    "--readout-inputs state: with --attention-query current the context enters nothing": dict(readout_inputs="state"),
     "--share-decoder-input-output-embed: the vocabulary projection sees 8 numbers and --decoder-embed-dim is 7; "
     "give --decoder-out-embed-dim 7, or --readout-dim 7": dict(share_decoder_input_output_embed=True),
     "--share-all-embeddings: source and target dictionary differ (13 and 17 symbols)": dict(share_all_embeddings=True),
@@ -128,10 +129,20 @@ def test_plain_encoder_decoder_has_nothing_of_attention():
         model.decoder.make_generation_fast_(need_attn="hard")
 
 
-@pytest.mark.parametrize("normalizer", NORMALIZERS.names())
-def test_sparse_normaliser_says_why_it_cannot_be_guided(normalizer):
-    error = build(attention_normalizer=normalizer).alignment_loss_error
-    if normalizer == "softmax":
-        assert error is None
-    else:
-        assert f"--attention-normalizer {normalizer}" in error and "--criterion" in error
+UNGUIDED = {
+    "--attention-score none": dict(attention_score="none", input_feeding="off"),
+    "--attention-score last": dict(attention_score="last"),
+    "--attention-normalizer sparsemax": dict(attention_normalizer="sparsemax"),
+    "--attention-normalizer entmax15": dict(attention_normalizer="entmax15"),
+}
+
+
+@pytest.mark.parametrize("what", UNGUIDED)
+def test_attention_whose_logarithm_is_infinite_says_so(what):
+    error = build(**UNGUIDED[what]).alignment_loss_error
+    assert what in error and "--criterion label_smoothed_cross_entropy_with_alignment" in error
+    task = toy_task()
+    task.cfg = SimpleNamespace(load_alignments=True)  # as fairseq's translation task has it
+    with pytest.raises(ValueError, match="--load-alignments: --criterion label_smoothed"):
+        build(task, **UNGUIDED[what])
+    assert build(task).alignment_loss_error is None

@@ -146,6 +146,8 @@ def test_symbols_are_letters_a_number_or_a_list(text, symbols):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"symbols": "-3"}, "--reversal-symbols: got '-3'; a number of symbols is a whole one"),
+        ({"symbols": "4.5"}, "--reversal-symbols: got '4.5'; a number of symbols is a whole one"),
         ({"symbols": "aba"}, "--reversal-symbols: got 'aba', with 'a' twice; name"),
         ({"symbols": "a b"}, "--reversal-symbols: got 'a b', with the blank symbol ' '; leave"),
         ({"symbols": "a,,b"}, "--reversal-symbols: got 'a,,b', with the blank symbol ''; leave"),

@@ -25,6 +25,8 @@ def parse_symbols(text: str) -> List[str]:
     said = f"{flag('symbols')}: got {text!r}"
     if text.isdecimal():
         symbols = [str(number) for number in range(int(text))]
+    elif any(character.isdecimal() for character in text) and text.strip("+-.0123456789") == "":
+        raise ValueError(f"{said}; a number of symbols is a whole one, and symbols like these need commas: 4,5,.")
     else:
         symbols = text.split(",") if "," in text else list(text)
     for symbol in symbols:

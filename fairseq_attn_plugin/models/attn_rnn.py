@@ -61,13 +61,25 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         model = cls(encoder, AttnRNNDecoder(task.target_dictionary, parts))
         if cfg.parameter_init == "uniform":
             initialize(model)
-        if attention is not None and attention.normalizer.sparse:
-            model.alignment_loss_error = (
-                f"--attention-normalizer {cfg.attention_normalizer}: its weights can be zero, and "
-                "--criterion label_smoothed_cross_entropy_with_alignment takes their logarithm; "
-                "use --attention-normalizer softmax"
-            )
+        model.alignment_loss_error = alignment_loss_error(cfg)
+        if model.alignment_loss_error and getattr(getattr(task, "cfg", None), "load_alignments", False):
+            raise ValueError(f"--load-alignments: {model.alignment_loss_error}")
         return model
+
+
+def alignment_loss_error(cfg) -> Optional[str]:
+    """Why no criterion can take the logarithm of the attention weights, in one line; None where it can."""
+    criterion = "--criterion label_smoothed_cross_entropy_with_alignment takes the logarithm of attention weights"
+    if cfg.attention_score == "none":
+        return f"{criterion}, and --attention-score none has none; use another --attention-score"
+    if not ATTENTION_SCORES[cfg.attention_score].reads_query:
+        return f"{criterion}, and those of --attention-score {cfg.attention_score} are fixed; use general or additive"
+    if NORMALIZERS[cfg.attention_normalizer].sparse:
+        return (
+            f"{criterion}, and those of --attention-normalizer {cfg.attention_normalizer} can be zero; "
+            "use --attention-normalizer softmax"
+        )
+    return None
 
 
 def build_attention(cfg):

@@ -45,6 +45,11 @@ def _check_attention(cfg) -> None:
         )
     if cfg.attention_score == "none":
         return _check_without_attention(cfg)
+    if cfg.attention_query == "current" and "context" not in readout_sizes(cfg):
+        raise ValueError(
+            f"--readout-inputs {cfg.readout_inputs}: with --attention-query current the context enters nothing but the "
+            "readout; add context, or use --attention-query previous, or --attention-score none"
+        )
     score = ATTENTION_SCORES[cfg.attention_score]
     if cfg.attention_dim is not None and not score.reads_query:
         raise ValueError(
@@ -61,14 +66,10 @@ def _check_attention(cfg) -> None:
 
 def _check_without_attention(cfg) -> None:
     """What needs attention is an error without it, never dropped in silence."""
-    meaningless = {
-        "input_feeding": ("on", "off"),
-        "attention_normalizer": (cfg.attention_normalizer, "softmax"),
-    }
-    for option, (value, remedy) in meaningless.items():
-        if cfg[option] == value and value != remedy:
+    for option, remedy in (("input_feeding", "off"), ("attention_normalizer", "softmax")):
+        if cfg[option] != remedy:
             raise ValueError(
-                f"{flag(option)} {value} needs attention, and --attention-score is none; "
+                f"{flag(option)} {cfg[option]} needs attention, and --attention-score is none; "
                 f"use {flag(option)} {remedy} or another --attention-score"
             )
     for option, unset in (("attention_dim", None), ("attention_dropout", 0.0)):
@@ -86,7 +87,7 @@ def _check_without_attention(cfg) -> None:
 def _check_embeddings(cfg, source_dictionary, target_dictionary) -> None:
     for option in ("encoder_embed_path", "decoder_embed_path"):
         if cfg[option] and not Path(cfg[option]).is_file():
-            raise ValueError(f"{flag(option)}: no file {cfg[option]!r}")
+            raise ValueError(f"{flag(option)}: no file {cfg[option]!r}; give a text file of embeddings")
     if cfg.share_all_embeddings:
         if source_dictionary != target_dictionary:
             raise ValueError(

@@ -108,6 +108,11 @@ class ReversalTask(FairseqTask):
         self.dictionary = Dictionary()
         self._settle({})
 
+        for name, least in (("beam", 1), ("max_len_a", 0), ("max_len_b", 1)):
+            value = getattr(cfg, "reversal_eval_" + name)
+            if value < least:
+                raise ValueError(f"{flag('eval_' + name)}: got {value}; give at least {least}")
+
     @classmethod
     def setup_task(cls, cfg: ReversalConfig, **kwargs):
         return cls(cfg)
