@@ -139,8 +139,8 @@ def real_logs(tmp_path_factory):
         subprocess.run(command, cwd=folder, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
     fairseq(
-        "train", *"--arch attn_lstm_reversal --optimizer adam --criterion cross_entropy --batch-size 50".split(),
-        *"--reversal-train-size 100 --reversal-valid-size 10 --reversal-test-size 7 --max-epoch 2".split(),
+        "train", *"--arch attn_lstm_reversal --optimizer adam --criterion cross_entropy --batch-size 48".split(),
+        *"--reversal-train-size 96 --reversal-valid-size 10 --reversal-test-size 7 --max-epoch 2".split(),
         *"--num-workers 0 --no-epoch-checkpoints --save-dir ck --log-format json --log-file train.jsonl".split(),
     )  # fmt: skip
     for kind in ("soft", "hard"):
