@@ -103,8 +103,9 @@ def build_attention(cfg):
 def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Attention], max_positions: int):
     """Sizes of the decoder's modules, worked out from the options."""
     readout = Readout(readout_sizes(cfg), cfg.readout_activation, cfg.readout_dim)
+    query_is_previous = attention is not None and cfg.attention_query == "previous"
     input_dim = cfg.decoder_embed_dim
-    if attention is not None and cfg.attention_query == "previous":
+    if query_is_previous:
         input_dim += encoder_dim(cfg)
     if cfg.input_feeding == "on":
         input_dim += readout.output_dim
@@ -133,7 +134,7 @@ def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Att
         readout=readout,
         projection=projection,
         vocabulary=vocabulary,
-        query_is_previous=attention is not None and cfg.attention_query == "previous",
+        query_is_previous=query_is_previous,
         input_feeding=cfg.input_feeding == "on",
         dropout_in=dropout(cfg.decoder_dropout_in),
         dropout_out=dropout(cfg.decoder_dropout_out),

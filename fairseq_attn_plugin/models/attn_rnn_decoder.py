@@ -53,7 +53,7 @@ class DecoderParts:
         projection: r(t) → the size of the vocabulary projection's input; None = R already.
         vocabulary: the vocabulary projection, a linear layer that may share the embedding's weight.
         query_is_previous: True: q(t) from s(t-1), the context enters the cell (Bahdanau et al., 2015);
-            False: q(t) from s(t) (Luong et al., 2015).
+            False: q(t) from s(t) (Luong et al., 2015), or no attention.
         input_feeding: r(t-1) enters the cell.
         dropout_in: on embeddings.
         dropout_out: on the readout and what follows it.
@@ -106,7 +106,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
     @property
     def feeds_back(self) -> bool:
         """True where something of the attention enters the recurrence."""
-        return self.input_feeding or (self.attention is not None and self.query_is_previous)
+        return self.input_feeding or self.query_is_previous
 
     def forward(
         self,
