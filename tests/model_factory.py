@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
 from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
 
 LENGTHS = (6, 1, 5, 3)
 """Source lengths, ``</s>`` included: S, 1, S-1 and another."""
@@ -43,7 +44,7 @@ def build(task=None, seed: int = 1, **options) -> AttnRNNModel:
     model = AttnRNNModel.build_model(config(**options), task or toy_task())
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.mul_(8.0)
+            parameter.mul_(8.0 if parameter.dim() else 1.0)  # not the temperature of cosine, which is a logarithm
     return model.eval()
 
 
@@ -52,7 +53,7 @@ def mechanism(score: str, query: str = "current", normalizer: str = "softmax", c
     options = dict(attention_score=score, attention_query=query, attention_normalizer=normalizer, cell=cell)
     if score == "none":
         options.update(input_feeding="off", attention_normalizer="softmax")
-    if score in ("dot", "scaled_dot"):
+    elif ATTENTION_SCORES[score].needs_equal_sizes:
         options["attention_dim"] = 4
     return {**options, **more}
 

@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 
 from fairseq_attn_plugin.modules.attention import Attention
 from fairseq_attn_plugin.modules.attention_memory import AttentionMemory
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, build_score
 from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.registry import Registry
 
@@ -29,6 +29,15 @@ BY_HAND = {
         {"vector": [1.0, -1.0], "bias": [0.5, 0.0]},
         [math.tanh(4.5) - math.tanh(1.0), math.tanh(1.5) - math.tanh(6.0)],
     ),
+    "concat": ({"vector": [1.0, -1.0]}, [math.tanh(4.0) - math.tanh(1.0), math.tanh(1.0) - math.tanh(6.0)]),
+    # ‖u‖ = 5
+    "normed_additive": (
+        {"vector": [3.0, -4.0], "bias": [0.5, 0.0], "scale": 2.0},
+        [1.2 * math.tanh(4.5) - 1.6 * math.tanh(1.0), 1.2 * math.tanh(1.5) - 1.6 * math.tanh(6.0)],
+    ),
+    "cosine": ({"log_scale": math.log(3.0)}, [3 / math.sqrt(5 * 10), 3 * 8 / math.sqrt(5 * 16)]),
+    # W q = (5, -2), read at positions 0 and 1
+    "location": ({"linear.weight": [[1.0, 2.0], [0.0, -1.0]]}, [5.0, -2.0]),
     "last": ({}, [-INFINITY, 0.0]),
 }
 
@@ -37,11 +46,10 @@ def pieces(name, normalizer="softmax", dtype=torch.float64):
     """Key half and attention with a projection, as the model builds them; all sizes differ."""
     torch.manual_seed(1)
     score_class = ATTENTION_SCORES[name]
-    size = 6 if score_class.reads_query else None
-    keys = score_class.keys_class(M, size).to(dtype)
-    projection = None if size is None else torch.nn.Linear(Q, size, bias=False)
-    attention = Attention(score_class(size or Q, size or M), NORMALIZERS[normalizer](), projection).to(dtype)
-    return keys, attention
+    size = 6 if score_class.size_option else None
+    keys, score = build_score(name, Q, M, size)
+    projection = torch.nn.Linear(Q, size, bias=False) if score.size_option == "attention_dim" else None
+    return keys.to(dtype), Attention(score, NORMALIZERS[normalizer](), projection).to(dtype)
 
 
 def tensors(dtype=torch.float64):
@@ -54,10 +62,11 @@ def tensors(dtype=torch.float64):
 def test_score_by_hand(name):
     parameters, expected = BY_HAND[name]
     score_class = ATTENTION_SCORES[name]
-    score = score_class(2, 2)
+    score = score_class(2, 2, **({} if score_class.default_bias is None else {"bias": score_class.default_bias}))
     score.load_state_dict({key: torch.tensor(value) for key, value in parameters.items()})
     values = torch.tensor([[[3.0, -1.0], [0.0, 4.0]]])
-    keys = score_class.keys_class(2)(values, None)
+    size = 2 if score_class.size_option == "attention_location_positions" else None
+    keys = score_class.keys_class(2, size)(values, None)
     torch.testing.assert_close(score(torch.tensor([[[1.0, 2.0]]]), keys), torch.tensor([[expected]]))
 
 

@@ -15,7 +15,7 @@ from fairseq_attn_plugin.models.attn_rnn_config import fill_defaults
 from fairseq_attn_plugin.models.rnn_encoder import memory_of
 from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
-from fairseq_attn_plugin.modules.recurrence import CELLS
+from fairseq_attn_plugin.modules.recurrent_cells import CELLS
 
 PRODUCT = [
     mechanism(*axes, input_feeding=feeding)
@@ -38,6 +38,30 @@ SHAPES = {
     "projected general": dict(attention_dim=3),
     "wide additive": dict(attention_score="additive", attention_dim=11),
     "equal sizes, unprojected dot": dict(attention_score="dot", encoder_hidden_size=8),
+    "no bias where there is one": dict(attention_score="normed_additive", attention_bias="off"),
+    "a bias where there is none": dict(attention_score="location", attention_bias="on"),
+    "general with a bias": dict(attention_bias="on"),
+    "query of word and context": dict(attention_query_inputs="word,context", input_feeding="off"),
+    "query of everything, previous": dict(
+        attention_query_inputs="state,word,context", attention_query="previous", attention_score="additive"
+    ),
+    "query of the word, all at once": dict(attention_query_inputs="word", input_feeding="off"),
+    "maxout readout": dict(readout_activation="maxout", readout_inputs="state,word,context", readout_dim=3),
+    "mapped cell input": dict(cell_input_activation="relu", attention_query="previous"),
+    "mapped cell input, all at once": dict(cell_input_activation="tanh", cell_input_dim=3, input_feeding="off"),
+    "linear cell input": dict(cell_input_dim=3),
+    "mean bridge": dict(bridge="mean", encoder_layers=2, decoder_layers=2),
+    "backward bridge": dict(bridge="backward", encoder_direction="bi", encoder_layers=2, decoder_layers=3),
+    "tanh bridge": dict(bridge="tanh", cell="rnn"),
+    "residual": dict(residual_connections=True, encoder_layers=3, decoder_layers=3, encoder_direction="bi"),
+    "residual, all at once": dict(
+        residual_connections=True, decoder_layers=3, input_feeding="off", layer_norm=True, cell="gru"
+    ),
+    "layer norm": dict(layer_norm=True, encoder_layers=2, decoder_layers=2, attention_query="previous"),
+    "deep, reset before": dict(
+        cell="gru_reset_before", encoder_layers=2, decoder_layers=2, encoder_direction="bi", residual_connections=True
+    ),
+    "without attention": dict(attention_score="none", input_feeding="off", layer_norm=True, cell_input_dim=3),
 }
 
 

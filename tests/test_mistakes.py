@@ -8,7 +8,7 @@ from model_factory import batch, build, mechanism, toy_task
 
 from fairseq_attn_plugin.models.attn_rnn_decoder import AttnRNNDecoder
 from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, AttentionKeys
-from fairseq_attn_plugin.modules.recurrence import CELLS
+from fairseq_attn_plugin.modules.recurrent_cells import CELLS
 
 SCORES = ATTENTION_SCORES.names()
 
@@ -147,21 +147,21 @@ def test_ensembles_and_scoring_of_references(scores):
         torch.testing.assert_close(hypothesis["score"], expected, atol=1e-5, rtol=1e-5)
 
 
-def test_recurrence_and_kernel_are_one_function():
+@pytest.mark.parametrize("cell", CELLS.names())
+@pytest.mark.parametrize("more", [{}, dict(residual_connections=True, layer_norm=True)], ids=["plain", "residual, norm"])
+def test_recurrence_and_kernel_are_one_function(cell, more):
     """The step-by-step reference gives what torch's kernel gives, with the feedback taken out."""
     task = toy_task()
-    for cell in CELLS.names():
-        model = build(task, **mechanism("general", cell=cell, input_feeding="off", decoder_layers=2))
-        source, _, previous = batch(task)
-        decoder: AttnRNNDecoder = model.decoder
-        with torch.no_grad():
-            whole = model(source, None, previous)[0]
-            words = decoder.embed_tokens(previous)
-            _, layers = decoder.recurrence(words, decoder._first(model.encoder(source)).layers)
-            step, state = decoder.recurrence.stepper(words), decoder._first(model.encoder(source)).layers
-            for t in range(previous.size(1)):
-                state = step(t, None, state)
-        assert whole.isfinite().all()
-        for kernel, reference in zip(layers, state, strict=True):
-            for ours, expected in zip(reference, kernel, strict=True):
-                torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
+    model = build(task, **mechanism("general", cell=cell, input_feeding="off", decoder_layers=3, **more))
+    source, _, previous = batch(task)
+    decoder: AttnRNNDecoder = model.decoder
+    with torch.no_grad():
+        words, state = decoder.embed_tokens(previous), decoder._first(model.encoder(source)).layers
+        outputs, layers = decoder.recurrence(words, state)
+        step = decoder.recurrence.stepper(words)
+        for t in range(previous.size(1)):
+            output, state = step(t, None, state)
+            torch.testing.assert_close(output, outputs[:, t], atol=1e-5, rtol=1e-5)
+    for kernel, reference in zip(layers, state, strict=True):
+        for ours, expected in zip(reference, kernel, strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)

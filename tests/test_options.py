@@ -12,7 +12,7 @@ from fairseq_attn_plugin.models.attn_rnn import PRESETS
 from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
 
 ERRORS = {
-    "--cell: got 'lsmt'; choose from gru, lstm": dict(cell="lsmt"),
+    "--cell: got 'lsmt'; choose from gru, gru_reset_before, lstm, rnn": dict(cell="lsmt"),
     "--attention-score: got 'lunog'; choose from none, additive": dict(attention_score="lunog"),
     "--attention-normalizer: got 'max'; choose from": dict(attention_normalizer="max"),
     "--bridge: got 'dense'; choose from": dict(bridge="dense"),
@@ -29,7 +29,60 @@ ERRORS = {
     "--attention-score dot: the query has 8 numbers (--decoder-hidden-size), the encoder's outputs 6; "
     "give --attention-dim": dict(attention_score="dot"),
     "--attention-score scaled_dot: the query has 8": dict(attention_score="scaled_dot"),
-    "--attention-dim 4: --attention-score last compares nothing": dict(attention_score="last", attention_dim=4),
+    "--attention-dim 4: --attention-score last has no size of its own; leave it out": dict(
+        attention_score="last", attention_dim=4
+    ),
+    "--attention-dim 4: --attention-score location takes --attention-location-positions; leave it out": dict(
+        attention_score="location", attention_dim=4
+    ),
+    "--attention-location-positions 9: --attention-score general takes --attention-dim; leave it out": dict(
+        attention_location_positions=9
+    ),
+    "--attention-location-positions: got 0; give at least 1": dict(
+        attention_score="location", attention_location_positions=0
+    ),
+    "--attention-bias on: --attention-score dot has no place for a bias; leave it out, or use additive, concat, general, "
+    "location, normed_additive": dict(attention_score="dot", attention_dim=4, attention_bias="on"),
+    "--attention-query-inputs: got 'cell'; give a subset of state,word,context": dict(attention_query_inputs="cell"),
+    "--attention-query-inputs: got ''; give a subset": dict(attention_query_inputs=""),
+    "--attention-query-inputs state,word: --attention-score last does not read the query": dict(
+        attention_score="last", attention_query_inputs="state,word"
+    ),
+    "--attention-score dot: the query has 15 numbers (--attention-query-inputs), the encoder's outputs 8; "
+    "give --attention-dim": dict(attention_score="dot", encoder_hidden_size=8, attention_query_inputs="state,word"),
+    "--bridge backward: --encoder-direction uni has no backward encoder; use --encoder-direction bi, or --bridge tanh":
+        dict(bridge="backward"),
+    "--forget-gate-bias 1.0: --cell gru has no forget gate; leave it out, or use --cell lstm": dict(
+        cell="gru", forget_gate_bias=1.0
+    ),
+    "--residual-connections: they start at the second layer, and --encoder-layers and --decoder-layers are 1": dict(
+        residual_connections=True
+    ),
+    "--cell-input-dim: got 0; give at least 1": dict(cell_input_dim=0),
+    "--scheduled-sampling: got 'quadratic'; choose from none, constant, exponential, inverse_sigmoid, linear": dict(
+        scheduled_sampling="quadratic"
+    ),
+    "--scheduled-sampling linear needs --scheduled-sampling-slope: the probability of the true word is k - slope": dict(
+        scheduled_sampling="linear", scheduled_sampling_k=1.0
+    ),
+    "--scheduled-sampling-k 0.5: --scheduled-sampling none has no such constant": dict(scheduled_sampling_k=0.5),
+    "--scheduled-sampling-slope 0.5: --scheduled-sampling constant has no such constant": dict(
+        scheduled_sampling="constant", scheduled_sampling_k=0.5, scheduled_sampling_slope=0.5
+    ),
+    "--scheduled-sampling-floor: got 1.5; give a probability": dict(scheduled_sampling_floor=1.5),
+    "--scheduled-sampling-floor 0.5: --scheduled-sampling is none; leave it out": dict(scheduled_sampling_floor=0.5),
+    "--scheduled-sampling constant: got k 1.5; give 0 <= k <= 1": dict(
+        scheduled_sampling="constant", scheduled_sampling_k=1.5
+    ),
+    "--scheduled-sampling linear: got k 1.0, slope -0.1; give 0 <= k <= 1 and slope >= 0": dict(
+        scheduled_sampling="linear", scheduled_sampling_k=1.0, scheduled_sampling_slope=-0.1
+    ),
+    "--scheduled-sampling exponential: got k 1.0; give 0 < k < 1": dict(
+        scheduled_sampling="exponential", scheduled_sampling_k=1.0
+    ),
+    "--scheduled-sampling inverse_sigmoid: got k 0.5; give k >= 1": dict(
+        scheduled_sampling="inverse_sigmoid", scheduled_sampling_k=0.5
+    ),
     "--input-feeding on needs attention, and --attention-score is none; use --input-feeding off": dict(
         attention_score="none"
     ),
@@ -37,6 +90,13 @@ ERRORS = {
         attention_score="none", input_feeding="off", attention_normalizer="sparsemax"
     ),
     "--attention-dim 4 needs attention": dict(attention_score="none", input_feeding="off", attention_dim=4),
+    "--attention-bias off needs attention": dict(attention_score="none", input_feeding="off", attention_bias="off"),
+    "--attention-location-positions 9 needs attention": dict(
+        attention_score="none", input_feeding="off", attention_location_positions=9
+    ),
+    "--attention-query-inputs state needs attention": dict(
+        attention_score="none", input_feeding="off", attention_query_inputs="state"
+    ),
     "--attention-dropout 0.5 needs attention": dict(
         attention_score="none", input_feeding="off", attention_dropout=0.5
     ),

@@ -28,7 +28,29 @@ def gru_cell(p, x, state):
     return ((1 - z) * new + z * h,)
 
 
-CELLS = {"lstm": (lstm_cell, 2), "gru": (gru_cell, 1)}
+def gru_reset_before_cell(p, x, state):
+    """Cho et al. (2014), eq. 5 to 8: the reset gate before the product."""
+    (h,) = state
+    n = len(h)
+    w, u, b = p["weight_ih_l0"], p["weight_hh_l0"], p["bias_ih_l0"] + p["bias_hh_l0"]
+    r = torch.sigmoid(w[:n] @ x + u[:n] @ h + b[:n])
+    z = torch.sigmoid(w[n : 2 * n] @ x + u[n : 2 * n] @ h + b[n : 2 * n])
+    new = torch.tanh(w[2 * n :] @ x + u[2 * n :] @ (r * h) + b[2 * n :])
+    return ((1 - z) * new + z * h,)
+
+
+def rnn_cell(p, x, state):
+    """Elman (1990)."""
+    (h,) = state
+    return (torch.tanh(p["weight_ih_l0"] @ x + p["bias_ih_l0"] + p["weight_hh_l0"] @ h + p["bias_hh_l0"]),)
+
+
+CELLS = {
+    "lstm": (lstm_cell, 2),
+    "gru": (gru_cell, 1),
+    "gru_reset_before": (gru_reset_before_cell, 1),
+    "rnn": (rnn_cell, 1),
+}
 
 
 def softmax(scores):
@@ -78,22 +100,63 @@ def scaled_dot(p, query, values, j):
     return dot(p, query, values, j) / size**0.5
 
 
+def cosine(p, query, values, j):
+    q, k = projected(p, query, values[j])
+    product = sum(q[i] * k[i] for i in range(len(q)))
+    lengths = sum(x * x for x in q) ** 0.5 * sum(x * x for x in k) ** 0.5
+    return torch.exp(p["attention.score.log_scale"]) * product / lengths
+
+
 def general(p, query, values, j):
     q, k = projected(p, query, values[j])
-    return k @ (p["attention.score.linear.weight"] @ q)
+    return k @ (p["attention.score.linear.weight"] @ q + p.get("attention.score.linear.bias", 0.0))
 
 
 def additive(p, query, values, j):
     q = p["attention.query_projection.weight"] @ query
     k = p["attention_keys.projection.weight"] @ values[j]
-    return p["attention.score.vector"] @ torch.tanh(q + k + p["attention.score.bias"])
+    return p["attention.score.vector"] @ torch.tanh(q + k + p.get("attention.score.bias", 0.0))
+
+
+def normed_additive(p, query, values, j):
+    u = p["attention.score.vector"]
+    return p["attention.score.scale"] * additive(p, query, values, j) / sum(x * x for x in u) ** 0.5
+
+
+def location(p, query, values, j):
+    row = p["attention.score.linear.weight"][j]
+    return row @ query + (p["attention.score.linear.bias"][j] if "attention.score.linear.bias" in p else 0.0)
 
 
 def last(p, query, values, j):
     return torch.tensor(0.0 if j == len(values) - 1 else float("-inf"), dtype=torch.float64)
 
 
-SCORES = {"dot": dot, "scaled_dot": scaled_dot, "general": general, "additive": additive, "last": last}
+SCORES = {
+    "dot": dot,
+    "scaled_dot": scaled_dot,
+    "cosine": cosine,
+    "general": general,
+    "additive": additive,
+    "concat": additive,
+    "normed_additive": normed_additive,
+    "location": location,
+    "last": last,
+}
+
+
+def layer_norm(p, x):
+    """Ba et al. (2016), eq. 4; torch's epsilon."""
+    deviation = ((x - x.mean()) ** 2).mean()
+    return p["weight"] * (x - x.mean()) / torch.sqrt(deviation + 1e-5) + p["bias"]
+
+
+ACTIVATIONS = {
+    "none": lambda x: x,
+    "tanh": torch.tanh,
+    "relu": lambda x: torch.clamp(x, min=0),
+    "maxout": lambda x: torch.stack([torch.maximum(x[2 * j], x[2 * j + 1]) for j in range(len(x) // 2)]),
+}
 
 
 class Transcription:
@@ -128,6 +191,15 @@ class Transcription:
             outputs.append(state[0])
         return outputs, state
 
+    def leave(self, side, depth, h, below):
+        """What leaves a layer: residual connection from the second layer on, then layer norm."""
+        if self.cfg.residual_connections and depth:
+            h = h + below
+        if self.cfg.layer_norm:
+            names = ("weight", "bias")
+            h = layer_norm({name: side[f"recurrence.norms.{depth}.{name}"] for name in names}, h)
+        return h
+
     def encode(self, tokens):
         """Source tokens of one sentence, no padding → S values, and per layer the final state."""
         inputs, final = [self.encoder["embed_tokens.weight"][token] for token in tokens], []
@@ -137,22 +209,29 @@ class Transcription:
                 backward, other = self.read(self.layer(self.encoder, depth, "_reverse"), inputs[::-1])
                 outputs = [torch.cat(pair) for pair in zip(outputs, backward[::-1], strict=True)]
                 state = tuple(torch.cat(pair) for pair in zip(state, other, strict=True))
-            inputs = outputs
+            pairs = zip(outputs, inputs, strict=True)
+            inputs = [self.leave(self.encoder, depth, output, below) for output, below in pairs]
             final.append(state)
         return inputs, final
 
-    def bridge(self, final):
+    def bridge(self, final, values):
         states = []
         for depth in range(self.cfg.decoder_layers):
             state = final[min(depth, len(final) - 1)]
             if self.cfg.bridge == "zero":
                 state = self.zeros(self.cfg.decoder_hidden_size)
-            if self.cfg.bridge == "linear":
+            if self.cfg.bridge == "mean":
+                state = (sum(values) / len(values),) * self.state_tensors
+            if self.cfg.bridge == "backward":
+                state = tuple(part[self.cfg.encoder_hidden_size :] for part in state)
+            if self.cfg.bridge not in ("zero", "copy"):
                 names = [f"bridge.projections.{depth}.{i}." for i in range(self.state_tensors)]
                 state = tuple(
                     self.decoder[name + "weight"] @ part + self.decoder[name + "bias"]
                     for name, part in zip(names, state, strict=True)
                 )
+            if self.cfg.bridge in ("tanh", "mean", "backward"):
+                state = tuple(torch.tanh(part) for part in state)
             states.append(state)
         return states
 
@@ -162,36 +241,48 @@ class Transcription:
         weights = NORMALIZERS[self.cfg.attention_normalizer](scores)
         return sum(weights[j] * values[j] for j in range(len(values))), weights
 
-    def readout(self, state, word, context):
-        chosen = self.cfg.readout_inputs.split(",")
+    @staticmethod
+    def chosen(names, state, word, context):
         named = (("state", state), ("word", word), ("context", context))
-        joined = torch.cat([value for name, value in named if name in chosen])
-        if "readout.projection.weight" in self.decoder:
-            joined = self.decoder["readout.projection.weight"] @ joined
-        return torch.tanh(joined) if self.cfg.readout_activation == "tanh" else joined
+        return torch.cat([value for name, value in named if name in names.split(",")])
+
+    def mapped(self, part, joined):
+        """activation(W x + b) of a part of the decoder that has W; else x."""
+        if f"{part}.projection.weight" not in self.decoder:
+            return joined
+        joined = self.decoder[f"{part}.projection.weight"] @ joined
+        joined = joined + self.decoder.get(f"{part}.projection.bias", 0.0)
+        return ACTIVATIONS[self.cfg[f"{part}_activation"]](joined)
+
+    def feed_size(self, before):
+        """R: the rest of the first layer's input, or of its map's."""
+        weight = self.decoder.get("cell_input.projection.weight", self.layer(self.decoder, 0)["weight_ih_l0"])
+        return weight.size(1) - before
 
     def __call__(self, source, previous):
         """Tokens of one sentence, no padding → T×V logits, T×S weights (None without attention)."""
         values, final = self.encode(source)
-        states = self.bridge(final)
+        states = self.bridge(final, values)
         attention = self.cfg.attention_score != "none"
         feed, logits, all_weights = None, [], []
+        context = torch.zeros_like(values[0])
+        query_inputs = self.cfg.attention_query_inputs or "state"
         for token in previous:
             word = self.decoder["embed_tokens.weight"][token]
-            inputs, context, weights = [word], None, None
+            inputs, weights = [word], None
             if attention and self.cfg.attention_query == "previous":
-                context, weights = self.attend(states[-1][0], values)
+                context, weights = self.attend(self.chosen(query_inputs, states[-1][0], word, context), values)
                 inputs.append(context)
             if self.cfg.input_feeding == "on":
-                size = self.layer(self.decoder, 0)["weight_ih_l0"].size(1) - sum(map(len, inputs))
+                size = self.feed_size(sum(map(len, inputs)))
                 inputs.append(torch.zeros(size, dtype=torch.float64) if feed is None else feed)
-            below = torch.cat(inputs)
+            below = self.mapped("cell_input", torch.cat(inputs))
             for depth in range(self.cfg.decoder_layers):
                 states[depth] = self.cell(self.layer(self.decoder, depth), below, states[depth])
-                below = states[depth][0]
+                below = self.leave(self.decoder, depth, states[depth][0], below)
             if attention and self.cfg.attention_query == "current":
-                context, weights = self.attend(below, values)
-            feed = features = self.readout(below, word, context)
+                context, weights = self.attend(self.chosen(query_inputs, below, word, context), values)
+            feed = features = self.mapped("readout", self.chosen(self.cfg.readout_inputs, below, word, context))
             if "projection.weight" in self.decoder:
                 features = self.decoder["projection.weight"] @ features + self.decoder["projection.bias"]
             logits.append(self.decoder["vocabulary.weight"] @ features + self.decoder.get("vocabulary.bias", 0.0))

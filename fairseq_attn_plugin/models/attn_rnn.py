@@ -1,6 +1,6 @@
 """Model ``attn_rnn``: wiring and presets."""
 
-from typing import Optional
+from typing import Optional, Tuple
 
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import FairseqEncoderDecoderModel, register_model, register_model_architecture
@@ -8,12 +8,14 @@ from fairseq.modules import FairseqDropout
 from torch import nn
 
 from ..modules.attention import Attention
-from ..modules.attention_scores import ATTENTION_SCORES
+from ..modules.attention_scores import ATTENTION_SCORES, build_score
+from ..modules.combination import Combination
 from ..modules.normalizers import NORMALIZERS
-from ..modules.readout import Readout
 from ..modules.recurrence import RecurrentStack
+from ..modules.recurrent_cells import RecurrentLayer
+from ..modules.scheduled_sampling import SCHEDULES, ScheduledSampling
 from .attn_rnn_checks import check_config
-from .attn_rnn_config import AttnRNNConfig, encoder_dim, fill_defaults, readout_sizes
+from .attn_rnn_config import AttnRNNConfig, attention_size, encoder_dim, fill_defaults, query_sizes, readout_sizes
 from .attn_rnn_decoder import AttnRNNDecoder, DecoderParts
 from .bridge import BRIDGES
 from .embedding import INIT_BOUND, build_embeddings
@@ -47,6 +49,8 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             cfg.encoder_layers,
             bidirectional=cfg.encoder_direction == "bi",
             dropout=FairseqDropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
+            residual=cfg.residual_connections,
+            layer_norm=cfg.layer_norm,
         )
         encoder = RNNEncoder(
             task.source_dictionary,
@@ -59,8 +63,7 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         )
         parts = build_decoder_parts(cfg, embed_target, attention, target_positions)
         model = cls(encoder, AttnRNNDecoder(task.target_dictionary, parts))
-        if cfg.parameter_init == "uniform":
-            initialize(model)
+        initialize(model, cfg)
         model.alignment_loss_error = alignment_loss_error(cfg)
         if model.alignment_loss_error and getattr(getattr(task, "cfg", None), "load_alignments", False):
             raise ValueError(f"--load-alignments: {model.alignment_loss_error}")
@@ -86,15 +89,14 @@ def build_attention(cfg):
     """The two halves of the score, in their homes: key half for the encoder, ``Attention`` for the decoder."""
     if cfg.attention_score == "none":
         return None, None
-    score_class = ATTENTION_SCORES[cfg.attention_score]
-    query_dim, value_dim, size = cfg.decoder_hidden_size, encoder_dim(cfg), cfg.attention_dim
-    if size is None and score_class.always_projects:
-        size = query_dim
-    keys = score_class.keys_class(value_dim, size)
+    size, query_dim = attention_size(cfg), sum(query_sizes(cfg).values())
+    bias = None if cfg.attention_bias is None else cfg.attention_bias == "on"
+    keys, score = build_score(cfg.attention_score, query_dim, encoder_dim(cfg), size, bias)
+    projects_query = size is not None and score.size_option == "attention_dim"
     attention = Attention(
-        score_class(query_dim if size is None else size, value_dim if size is None else size),
+        score,
         NORMALIZERS[cfg.attention_normalizer](),
-        query_projection=None if size is None else nn.Linear(query_dim, size, bias=False),
+        query_projection=nn.Linear(query_dim, size, bias=False) if projects_query else None,
         dropout=FairseqDropout(cfg.attention_dropout, module_name="Attention"),
     )
     return keys, attention
@@ -102,14 +104,56 @@ def build_attention(cfg):
 
 def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Attention], max_positions: int):
     """Sizes of the decoder's modules, worked out from the options."""
-    readout = Readout(readout_sizes(cfg), cfg.readout_activation, cfg.readout_dim)
+    readout = Combination(readout_sizes(cfg), cfg.readout_activation, cfg.readout_dim)
     query_is_previous = attention is not None and cfg.attention_query == "previous"
-    input_dim = cfg.decoder_embed_dim
-    if query_is_previous:
-        input_dim += encoder_dim(cfg)
+    cell_input, input_dim = build_cell_input(cfg, query_is_previous, readout.output_dim)
+    projection, vocabulary = build_vocabulary(cfg, embed_tokens, readout.output_dim)
+
+    def dropout(probability: float) -> FairseqDropout:
+        return FairseqDropout(probability, module_name="AttnRNNDecoder")
+
+    recurrence = RecurrentStack(
+        cfg.cell,
+        input_dim,
+        cfg.decoder_hidden_size,
+        cfg.decoder_layers,
+        dropout=dropout(cfg.decoder_dropout_out),
+        residual=cfg.residual_connections,
+        layer_norm=cfg.layer_norm,
+    )
+    bridge_class = BRIDGES[cfg.bridge]
+    return DecoderParts(
+        embed_tokens=embed_tokens,
+        cell_input=cell_input,
+        recurrence=recurrence,
+        bridge=bridge_class(encoder_dim(cfg), cfg.decoder_hidden_size, cfg.decoder_layers, recurrence.state_tensors),
+        query=Combination(query_sizes(cfg)),
+        attention=attention,
+        readout=readout,
+        projection=projection,
+        vocabulary=vocabulary,
+        query_is_previous=query_is_previous,
+        input_feeding=cfg.input_feeding == "on",
+        scheduled_sampling=build_scheduled_sampling(cfg),
+        dropout_in=dropout(cfg.decoder_dropout_in),
+        dropout_out=dropout(cfg.decoder_dropout_out),
+        max_target_positions=max_positions,
+    )
+
+
+def build_cell_input(cfg, query_is_previous: bool, feed_dim: int) -> Tuple[Combination, int]:
+    """What enters the first layer beside the hoisted words, or with them where they are mapped; size of all of it."""
+    fed = {"context": encoder_dim(cfg)} if query_is_previous else {}
     if cfg.input_feeding == "on":
-        input_dim += readout.output_dim
-    features = readout.output_dim
+        fed["feed"] = feed_dim
+    if cfg.cell_input_dim is None:
+        return Combination(fed), cfg.decoder_embed_dim + sum(fed.values())
+    mapped = {"word": cfg.decoder_embed_dim, **fed}
+    return Combination(mapped, cfg.cell_input_activation, cfg.cell_input_dim, bias=True), cfg.cell_input_dim
+
+
+def build_vocabulary(cfg, embed_tokens: nn.Embedding, features: int) -> Tuple[Optional[nn.Linear], nn.Linear]:
+    """The map before the vocabulary projection, where there is one, and that projection, tied where it is asked for."""
     projection = None
     if cfg.decoder_out_embed_dim is not None:
         projection = nn.Linear(features, cfg.decoder_out_embed_dim)
@@ -118,42 +162,100 @@ def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Att
     vocabulary = nn.Linear(features, embed_tokens.num_embeddings, bias=not tied)
     if tied:
         vocabulary.weight = embed_tokens.weight
-
-    def dropout(probability: float) -> FairseqDropout:
-        return FairseqDropout(probability, module_name="AttnRNNDecoder")
-
-    recurrence = RecurrentStack(
-        cfg.cell, input_dim, cfg.decoder_hidden_size, cfg.decoder_layers, dropout=dropout(cfg.decoder_dropout_out)
-    )
-    bridge_class = BRIDGES[cfg.bridge]
-    return DecoderParts(
-        embed_tokens=embed_tokens,
-        recurrence=recurrence,
-        bridge=bridge_class(encoder_dim(cfg), cfg.decoder_hidden_size, cfg.decoder_layers, recurrence.state_tensors),
-        attention=attention,
-        readout=readout,
-        projection=projection,
-        vocabulary=vocabulary,
-        query_is_previous=query_is_previous,
-        input_feeding=cfg.input_feeding == "on",
-        dropout_in=dropout(cfg.decoder_dropout_in),
-        dropout_out=dropout(cfg.decoder_dropout_out),
-        max_positions=max_positions,
-    )
+    return projection, vocabulary
 
 
-def initialize(model: nn.Module) -> None:
-    """Every parameter but the embeddings, which have had their start, uniform in ±``INIT_BOUND``."""
+def build_scheduled_sampling(cfg) -> Optional[ScheduledSampling]:
+    """None where the decoder always reads the true words."""
+    if cfg.scheduled_sampling == "none":
+        return None
+    schedule = SCHEDULES[cfg.scheduled_sampling](cfg.scheduled_sampling_k, cfg.scheduled_sampling_slope)
+    return ScheduledSampling(schedule, cfg.scheduled_sampling_floor, cfg.scheduled_sampling_word == "sample")
+
+
+def initialize(model: nn.Module, cfg) -> None:
+    """Where ``--parameter-init`` says so, linear maps and recurrent layers uniform in ±``INIT_BOUND``: embeddings have
+    had their start, a score's own vectors and layer norms keep theirs. Then ``--forget-gate-bias``."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    for parameter in model.parameters():
-        if id(parameter) not in embeddings:
-            nn.init.uniform_(parameter, -INIT_BOUND, INIT_BOUND)
+    for module in model.modules():
+        if cfg.parameter_init == "uniform" and isinstance(module, (nn.Linear, nn.RNNBase)):
+            for parameter in module.parameters():
+                if id(parameter) not in embeddings:
+                    nn.init.uniform_(parameter, -INIT_BOUND, INIT_BOUND)
+        if cfg.forget_gate_bias is not None and isinstance(module, RecurrentLayer):
+            module.set_forget_gate_bias(cfg.forget_gate_bias)
 
 
 PRESETS = {
-    # Luong et al. (2015): the dataclass's own defaults
+    # Luong et al. (2015) in one layer: the dataclass's own defaults
     "attn_lstm": {},
-    # Bahdanau et al. (2015) in its axes: additive score, the context enters the cell
+    # Luong et al. (2015), section 4.1, global attention with input feeding
+    "attn_lstm_luong": dict(
+        encoder_embed_dim=1000, encoder_layers=4, decoder_embed_dim=1000, decoder_layers=4, dropout=0.2
+    ),
+    # Bahdanau et al. (2015), appendix A and B.1, with s(i) in the readout as in its eq. 4 (A.2.2 prints s(i-1))
+    "attn_gru_bahdanau": dict(
+        cell="gru_reset_before",
+        dropout=0.0,
+        encoder_embed_dim=620,
+        encoder_hidden_size=1000,
+        encoder_direction="bi",
+        decoder_embed_dim=620,
+        decoder_hidden_size=1000,
+        bridge="backward",
+        attention_score="additive",
+        attention_query="previous",
+        input_feeding="off",
+        readout_inputs="state,word,context",
+        readout_activation="maxout",
+        readout_dim=500,
+    ),
+    # Zhang et al., Dive into Deep Learning (2023), section 11.4; TensorFlow's tutorial has the same decoder
+    "attn_gru_d2l": dict(
+        cell="gru",
+        dropout=0.2,
+        encoder_embed_dim=256,
+        encoder_layers=2,
+        decoder_embed_dim=256,
+        decoder_layers=2,
+        attention_score="concat",
+        attention_query="previous",
+        attention_dropout=0.2,
+        input_feeding="off",
+        readout_inputs="state",
+        readout_activation="none",
+    ),
+    # PyTorch's tutorial of 2017 (AttnDecoderRNN), with padding masked
+    "attn_gru_location": dict(
+        cell="gru",
+        encoder_embed_dim=256,
+        decoder_embed_dim=256,
+        attention_score="location",
+        attention_bias="on",
+        attention_query="previous",
+        attention_query_inputs="state,word",
+        input_feeding="off",
+        cell_input_activation="relu",
+        readout_inputs="state",
+        readout_activation="none",
+    ),
+    # Trevett's tutorials (2018), part 3 and 4
+    "attn_gru_linear_readout": dict(
+        cell="gru",
+        dropout=0.5,
+        encoder_embed_dim=256,
+        encoder_hidden_size=512,
+        encoder_direction="bi",
+        decoder_embed_dim=256,
+        decoder_hidden_size=512,
+        bridge="tanh",
+        attention_score="additive",
+        attention_query="previous",
+        input_feeding="off",
+        readout_inputs="state,word,context",
+        readout_activation="none",
+    ),
+    # a small relative of Bahdanau et al. (2015): additive score, the context enters the cell
     "attn_gru_additive": dict(
         cell="gru",
         encoder_direction="bi",

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from ..modules.attention_scores import ATTENTION_SCORES
 from ..modules.normalizers import NORMALIZERS
-from ..modules.recurrence import CELLS
-from .attn_rnn_config import encoder_dim, flag, readout_sizes
+from ..modules.recurrent_cells import CELLS
+from ..modules.scheduled_sampling import SCHEDULES
+from .attn_rnn_config import attention_size, encoder_dim, flag, query_sizes, readout_sizes
 from .bridge import BRIDGES
 
 
@@ -13,54 +14,96 @@ def check_config(cfg, source_dictionary, target_dictionary) -> None:
     """Raises a ValueError for the first option or combination of ``cfg`` that cannot be."""
     _check_names(cfg)
     _check_numbers(cfg)
-    _check_attention(cfg)
+    _check_recurrence(cfg)
+    if cfg.attention_score == "none":
+        _check_without_attention(cfg)
+    else:
+        _check_attention(cfg)
+    _check_scheduled_sampling(cfg)
     _check_embeddings(cfg, source_dictionary, target_dictionary)
 
 
 def _check_names(cfg) -> None:
     for registry, option in ((CELLS, "cell"), (NORMALIZERS, "attention_normalizer"), (BRIDGES, "bridge")):
         registry[cfg[option]]
-    if cfg.attention_score != "none" and cfg.attention_score not in ATTENTION_SCORES.names():
-        names = ", ".join(["none"] + ATTENTION_SCORES.names())
-        raise ValueError(f"--attention-score: got {cfg.attention_score!r}; choose from {names}")
+    for registry, option in ((ATTENTION_SCORES, "attention_score"), (SCHEDULES, "scheduled_sampling")):
+        names = ["none", *registry.names()]
+        if cfg[option] not in names:
+            raise ValueError(f"{flag(option)}: got {cfg[option]!r}; choose from {', '.join(names)}")
 
 
 def _check_numbers(cfg) -> None:
     for option, value in cfg.items():
         if value is None:
             continue
-        if option.endswith(("_dim", "_size", "_layers")) and value < 1:
+        if option.endswith(("_dim", "_size", "_layers", "_positions")) and value < 1:
             raise ValueError(f"{flag(option)}: got {value}; give at least 1")
         if "dropout" in option and not 0.0 <= value < 1.0:
             raise ValueError(f"{flag(option)}: got {value}; give a probability in [0, 1)")
+    if not 0.0 <= cfg.scheduled_sampling_floor <= 1.0:
+        raise ValueError(
+            f"--scheduled-sampling-floor: got {cfg.scheduled_sampling_floor}; give a probability in [0, 1]"
+        )
 
 
-def _check_attention(cfg) -> None:
-    value_dim, hidden = encoder_dim(cfg), cfg.decoder_hidden_size
-    if BRIDGES[cfg.bridge].needs_equal_sizes and value_dim != hidden:
+def _check_recurrence(cfg) -> None:
+    value_dim, hidden, bridge = encoder_dim(cfg), cfg.decoder_hidden_size, BRIDGES[cfg.bridge]
+    if bridge.needs_equal_sizes and value_dim != hidden:
         raise ValueError(
             f"--bridge {cfg.bridge}: the encoder's state has {value_dim} numbers"
             f"{' (both directions)' if cfg.encoder_direction == 'bi' else ''}, --decoder-hidden-size is {hidden}; "
             f"use --bridge linear, or --decoder-hidden-size {value_dim}"
         )
-    if cfg.attention_score == "none":
-        return _check_without_attention(cfg)
+    if bridge.needs_backward_encoder and cfg.encoder_direction != "bi":
+        raise ValueError(
+            f"--bridge {cfg.bridge}: --encoder-direction {cfg.encoder_direction} has no backward encoder; "
+            "use --encoder-direction bi, or --bridge tanh"
+        )
+    if cfg.forget_gate_bias is not None and not CELLS[cfg.cell].has_forget_gate:
+        raise ValueError(
+            f"--forget-gate-bias {cfg.forget_gate_bias}: --cell {cfg.cell} has no forget gate; leave it out, or use "
+            "--cell lstm"
+        )
+    if cfg.residual_connections and cfg.encoder_layers == cfg.decoder_layers == 1:
+        raise ValueError(
+            "--residual-connections: they start at the second layer, and --encoder-layers and --decoder-layers are 1; "
+            "leave it out, or give more layers"
+        )
+
+
+def _check_attention(cfg) -> None:
+    score = ATTENTION_SCORES[cfg.attention_score]
     if cfg.attention_query == "current" and "context" not in readout_sizes(cfg):
         raise ValueError(
             f"--readout-inputs {cfg.readout_inputs}: with --attention-query current the context enters nothing but the "
             "readout; add context, or use --attention-query previous, or --attention-score none"
         )
-    score = ATTENTION_SCORES[cfg.attention_score]
-    if cfg.attention_dim is not None and not score.reads_query:
+    _check_score_options(cfg, score)
+    query_dim, value_dim = sum(query_sizes(cfg).values()), encoder_dim(cfg)
+    if score.needs_equal_sizes and attention_size(cfg) is None and query_dim != value_dim:
+        made_of = "--decoder-hidden-size" if list(query_sizes(cfg)) == ["state"] else "--attention-query-inputs"
         raise ValueError(
-            f"--attention-dim {cfg.attention_dim}: --attention-score {cfg.attention_score} compares nothing that could "
-            "be projected; leave it out"
-        )
-    projected = cfg.attention_dim is not None or score.always_projects
-    if score.needs_equal_sizes and not projected and hidden != value_dim:
-        raise ValueError(
-            f"--attention-score {cfg.attention_score}: the query has {hidden} numbers (--decoder-hidden-size), the "
+            f"--attention-score {cfg.attention_score}: the query has {query_dim} numbers ({made_of}), the "
             f"encoder's outputs {value_dim}; give --attention-dim to project both, or make them equal"
+        )
+
+
+def _check_score_options(cfg, score) -> None:
+    """What the score does not read is an error, never dropped in silence."""
+    given = f"--attention-score {cfg.attention_score}"
+    if cfg.attention_query_inputs is not None and not score.reads_query:
+        raise ValueError(
+            f"--attention-query-inputs {cfg.attention_query_inputs}: {given} does not read the query; leave it out"
+        )
+    for option in ("attention_dim", "attention_location_positions"):
+        if cfg[option] is not None and option != score.size_option:
+            why = "has no size of its own" if score.size_option is None else f"takes {flag(score.size_option)}"
+            raise ValueError(f"{flag(option)} {cfg[option]}: {given} {why}; leave it out")
+    if cfg.attention_bias is not None and score.default_bias is None:
+        places = [name for name in ATTENTION_SCORES.names() if ATTENTION_SCORES[name].default_bias is not None]
+        raise ValueError(
+            f"--attention-bias {cfg.attention_bias}: {given} has no place for a bias; leave it out, or use "
+            f"{', '.join(places)}"
         )
 
 
@@ -72,8 +115,10 @@ def _check_without_attention(cfg) -> None:
                 f"{flag(option)} {cfg[option]} needs attention, and --attention-score is none; "
                 f"use {flag(option)} {remedy} or another --attention-score"
             )
-    for option, unset in (("attention_dim", None), ("attention_dropout", 0.0)):
-        if cfg[option] != unset:
+    for option in (
+        "attention_dim", "attention_bias", "attention_location_positions", "attention_query_inputs", "attention_dropout"
+    ):  # fmt: skip
+        if cfg[option]:
             raise ValueError(
                 f"{flag(option)} {cfg[option]} needs attention, and --attention-score is none; leave it out"
             )
@@ -82,6 +127,32 @@ def _check_without_attention(cfg) -> None:
             f"--readout-inputs {cfg.readout_inputs}: without attention (--attention-score none) there is no context; "
             "leave it out"
         )
+
+
+def _check_scheduled_sampling(cfg) -> None:
+    name = cfg.scheduled_sampling
+    needs = () if name == "none" else SCHEDULES[name].needs
+    for constant in ("k", "slope"):
+        value = cfg[f"scheduled_sampling_{constant}"]
+        if constant in needs and value is None:
+            raise ValueError(
+                f"--scheduled-sampling {name} needs --scheduled-sampling-{constant}: the probability of the true word "
+                f"is {SCHEDULES[name].formula}"
+            )
+        if constant not in needs and value is not None:
+            raise ValueError(
+                f"--scheduled-sampling-{constant} {value}: --scheduled-sampling {name} has no such constant; leave it "
+                "out"
+            )
+    if name == "none" and cfg.scheduled_sampling_floor:
+        raise ValueError(
+            f"--scheduled-sampling-floor {cfg.scheduled_sampling_floor}: --scheduled-sampling is none; leave it out, "
+            "or give a schedule"
+        )
+    if name != "none":
+        schedule = SCHEDULES[name](cfg.scheduled_sampling_k, cfg.scheduled_sampling_slope)
+        if not schedule.fits():
+            raise ValueError(f"--scheduled-sampling {name}: got {schedule.constants()}; give {schedule.limits}")
 
 
 def _check_embeddings(cfg, source_dictionary, target_dictionary) -> None:

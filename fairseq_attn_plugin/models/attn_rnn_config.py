@@ -1,14 +1,18 @@
 """Options of model ``attn_rnn``, and what follows from them."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 
 from ..modules.attention_scores import ATTENTION_SCORES
 from ..modules.normalizers import NORMALIZERS
-from ..modules.recurrence import CELLS
+from ..modules.recurrent_cells import CELLS
+from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
+
+LOCATION_POSITIONS = 1024
+"""As many as fairseq's tasks allow by default."""
 
 
 def _choices(registry) -> str:
@@ -24,8 +28,16 @@ class AttnRNNConfig(FairseqDataclass):
 
     parameter_init: ChoiceEnum(["uniform", "torch"]) = field(
         default="uniform",
-        metadata={"help": "all parameters uniform in ±0.1, or torch's own start (embeddings normal with deviation 1)"},
+        metadata={"help": "linear maps, recurrent layers and embeddings uniform in ±0.1, or torch's own start "
+                          "(embeddings normal with deviation 1)"},
     )
+    forget_gate_bias: Optional[float] = field(
+        default=None, metadata={"help": "start of the bias of every LSTM forget gate (default: as --parameter-init)"}
+    )
+    residual_connections: bool = field(
+        default=False, metadata={"help": "add a layer's input to its output, from the second layer on"}
+    )
+    layer_norm: bool = field(default=False, metadata={"help": "normalise the outputs of every recurrent layer"})
 
     encoder_embed_dim: int = field(default=512, metadata={"help": "size of a source embedding"})
     encoder_embed_path: Optional[str] = field(
@@ -79,7 +91,19 @@ class AttnRNNConfig(FairseqDataclass):
         default="general", metadata={"help": f"score of query and keys: none, {_choices(ATTENTION_SCORES)}"}
     )
     attention_dim: Optional[int] = field(
-        default=None, metadata={"help": "project query and keys to this size (default: as they are)"}
+        default=None,
+        metadata={"help": "project query and keys to this size (default: as they are; additive and its kin: "
+                          "--decoder-hidden-size)"},
+    )
+    attention_bias: Optional[ChoiceEnum(["on", "off"])] = field(
+        default=None,
+        metadata={"help": "a bias in the score, for additive and its kin, general and location (default: on for "
+                          "additive and normed_additive, else off)"},
+    )
+    attention_location_positions: Optional[int] = field(
+        default=None,
+        metadata={"help": "source positions that --attention-score location knows; a longer source is an error "
+                          f"(default: {LOCATION_POSITIONS})"},
     )
     attention_normalizer: str = field(
         default="softmax", metadata={"help": f"scores to weights: {_choices(NORMALIZERS)}"}
@@ -87,6 +111,11 @@ class AttnRNNConfig(FairseqDataclass):
     attention_query: ChoiceEnum(["previous", "current"]) = field(
         default="current",
         metadata={"help": "query from the state before the step (context enters the cell) or after it"},
+    )
+    attention_query_inputs: Optional[str] = field(
+        default=None,
+        metadata={"help": "what the query is made of, a subset of state,word,context; word and context are those that "
+                          "came before (default: state)"},
     )
     attention_dropout: float = field(default=0.0, metadata={"help": "dropout on attention weights"})
     input_feeding: ChoiceEnum(["on", "off"]) = field(
@@ -97,13 +126,41 @@ class AttnRNNConfig(FairseqDataclass):
         metadata={"help": "what the readout sees, a subset of state,word,context (default: state,context; without "
                           "attention: state)"},
     )
-    readout_activation: ChoiceEnum(["none", "tanh"]) = field(
-        default="tanh", metadata={"help": "tanh: after a linear map; none: linear, or nothing without --readout-dim"}
+    readout_activation: ChoiceEnum(["none", "tanh", "maxout"]) = field(
+        default="tanh",
+        metadata={"help": "tanh: after a linear map; maxout: the larger of each pair after a linear map; none: linear, "
+                          "or nothing without --readout-dim"},
     )
     readout_dim: Optional[int] = field(
         default=None,
-        metadata={"help": "size of the readout (default: --decoder-hidden-size for tanh; for none its inputs as they "
-                          "are)"},
+        metadata={"help": "size of the readout (default: --decoder-hidden-size; for none its inputs as they are)"},
+    )
+    cell_input_activation: ChoiceEnum(["none", "tanh", "relu"]) = field(
+        default="none", metadata={"help": "after a linear map of the cell's inputs; none: linear, or nothing without "
+                                          "--cell-input-dim"},
+    )
+    cell_input_dim: Optional[int] = field(
+        default=None,
+        metadata={"help": "size of that map (default: --decoder-hidden-size; for none the inputs as they are)"},
+    )
+
+    scheduled_sampling: str = field(
+        default="none",
+        metadata={"help": "in training, read the model's own word in place of the true one; the probability of the "
+                          f"true word over the updates: none (always 1), {_choices(SCHEDULES)}. The decoder then runs "
+                          "step by step"},
+    )
+    scheduled_sampling_k: Optional[float] = field(
+        default=None,
+        metadata={"help": "k of constant k, linear k-slope*i, exponential k^i, inverse_sigmoid k/(k+exp(i/k)) at "
+                          "update i"},
+    )
+    scheduled_sampling_slope: Optional[float] = field(default=None, metadata={"help": "slope of linear"})
+    scheduled_sampling_floor: float = field(
+        default=0.0, metadata={"help": "the probability of the true word never falls below this"}
+    )
+    scheduled_sampling_word: ChoiceEnum(["argmax", "sample"]) = field(
+        default="argmax", metadata={"help": "the model's most probable word, or one drawn from its distribution"}
     )
 
 
@@ -128,20 +185,43 @@ def fill_defaults(cfg) -> None:
             cfg[name] = cfg.dropout
     if cfg.readout_inputs is None:
         cfg.readout_inputs = "state" if cfg.attention_score == "none" else "state,context"
-    if cfg.readout_dim is None and cfg.readout_activation != "none":
-        cfg.readout_dim = cfg.decoder_hidden_size
+    for part in ("readout", "cell_input"):
+        if cfg[f"{part}_dim"] is None and cfg[f"{part}_activation"] != "none":
+            cfg[f"{part}_dim"] = cfg.decoder_hidden_size
+
+
+def attention_size(cfg) -> Optional[int]:
+    """A, what the score's option says or defaults to; None = the keys are the values."""
+    score = ATTENTION_SCORES[cfg.attention_score]
+    if score.size_option is None:
+        return None
+    defaults = {"attention_dim": cfg.decoder_hidden_size, "attention_location_positions": LOCATION_POSITIONS}
+    return cfg[score.size_option] or (defaults[score.size_option] if score.always_projects else None)
 
 
 def readout_sizes(cfg) -> Dict[str, int]:
-    """Inputs of the readout and their sizes, in the order of the columns of its matrix.
+    """Inputs of the readout and their sizes, in the order of the columns of its matrix; see ``_subset``."""
+    return _subset(cfg, "readout_inputs", cfg.readout_inputs)
+
+
+def query_sizes(cfg) -> Dict[str, int]:
+    """The same for the query; nothing without attention."""
+    if cfg.attention_score == "none":
+        return {}
+    given = cfg.attention_query_inputs
+    return _subset(cfg, "attention_query_inputs", "state" if given is None else given)
+
+
+def _subset(cfg, option: str, value: str) -> Dict[str, int]:
+    """Sizes of what ``value`` names, in the order state, word, context.
 
     Raises:
-        ValueError: ``--readout-inputs`` names something else, or something twice.
+        ValueError: it names something else, or something twice.
     """
     sizes = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": encoder_dim(cfg)}
-    names = [name.strip() for name in cfg.readout_inputs.split(",")]
+    names: List[str] = [name.strip() for name in value.split(",")]
     unknown = [name for name in names if name not in sizes]
     if unknown or len(set(names)) < len(names):
-        what = f"got {unknown[0]!r}" if unknown else f"a name twice in {cfg.readout_inputs!r}"
-        raise ValueError(f"--readout-inputs: {what}; give a subset of {','.join(sizes)}")
+        what = f"got {unknown[0]!r}" if unknown else f"a name twice in {value!r}"
+        raise ValueError(f"{flag(option)}: {what}; give a subset of {','.join(sizes)}")
     return {name: size for name, size in sizes.items() if name in names}

@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
+from fairseq.logging import metrics
 from fairseq.models import FairseqIncrementalDecoder
 from torch import Tensor, nn
 
 from ..modules.attention import Attention
 from ..modules.attention_memory import AttentionMemory
-from ..modules.readout import Readout
-from ..modules.recurrence import LayerState, RecurrentStack
+from ..modules.combination import Combination
+from ..modules.recurrence import RecurrentStack
+from ..modules.recurrent_cells import LayerState
+from ..modules.scheduled_sampling import ScheduledSampling
 from .bridge import Bridge, flatten_state, unflatten_state
 from .rnn_encoder import EncoderOut, memory_of
 
@@ -25,6 +28,9 @@ class Carry(NamedTuple):
 
     feed: Optional[Tensor]
     """f(t-1), B×R; None without input feeding."""
+
+    context: Optional[Tensor]
+    """c(t-1), B×M; None where the query does not read it."""
 
 
 class Steps(NamedTuple):
@@ -41,13 +47,15 @@ class Steps(NamedTuple):
 
 @dataclass
 class DecoderParts:
-    """Modules and switches of an ``AttnRNNDecoder``.
+    """Modules and switches of an ``AttnRNNDecoder``, which has them under the same names.
 
     Args:
         embed_tokens: V×E embedding.
-        recurrence: one-directional layers; the first one's input is the word, then the context where the query is
-            the previous state, then the feed.
+        cell_input: context (where the query is the previous state) and feed (with input feeding), side by side, which
+            follow the word in the first layer's input; or a map of the word and these to that input.
+        recurrence: one-directional layers.
         bridge: first state.
+        query: state, word and context → q(t).
         attention: None = no attention.
         readout: state, word and context → r(t), B×T×R.
         projection: r(t) → the size of the vocabulary projection's input; None = R already.
@@ -55,33 +63,39 @@ class DecoderParts:
         query_is_previous: True: q(t) from s(t-1), the context enters the cell (Bahdanau et al., 2015);
             False: q(t) from s(t) (Luong et al., 2015), or no attention.
         input_feeding: r(t-1) enters the cell.
+        scheduled_sampling: None = the true words, always.
         dropout_in: on embeddings.
         dropout_out: on the readout and what follows it.
-        max_positions: longest target, ``</s>`` included.
+        max_target_positions: longest target, ``</s>`` included.
     """
 
     embed_tokens: nn.Embedding
+    cell_input: Combination
     recurrence: RecurrentStack
     bridge: Bridge
+    query: Combination
     attention: Optional[Attention]
-    readout: Readout
+    readout: Combination
     projection: Optional[nn.Linear]
     vocabulary: nn.Linear
     query_is_previous: bool
     input_feeding: bool
+    scheduled_sampling: Optional[ScheduledSampling]
     dropout_in: nn.Module
     dropout_out: nn.Module
-    max_positions: int
+    max_target_positions: int
 
 
 class AttnRNNDecoder(FairseqIncrementalDecoder):
     """Recurrent decoder with attention.
 
-    Equations, with y the embedded word, s the state of the top layer, f(t) = r(t) and f(0) = 0::
+    Equations, with y the embedded word, s the output of the top layer, f(t) = r(t) and f(0) = c(0) = 0::
 
-        previous:  q(t) = s(t-1),  c(t) = attention(q(t)),  s(t) = cell([y(t-1); c(t); f(t-1)], s(t-1))
-        current:   s(t) = cell([y(t-1); f(t-1)], s(t-1)),   c(t) = attention(s(t))
+        previous:  q(t) = query(s(t-1), y(t-1), c(t-1)),  c(t) = attention(q(t)),  s(t) = cell([y(t-1); c(t); f(t-1)])
+        current:   s(t) = cell([y(t-1); f(t-1)]),  q(t) = query(s(t), y(t-1), c(t-1)),  c(t) = attention(q(t))
         r(t) = readout(s(t), y(t-1), c(t))
+
+    s(t-1) in the query is the state that the cell keeps, before residual connection and layer norm.
 
     Where nothing of the attention enters a recurrence, a target is one call of torch's kernel a layer and one batched
     attention; otherwise it is a loop over the steps, with all that does not depend on the recurrence hoisted.
@@ -89,24 +103,14 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
 
     def __init__(self, dictionary, parts: DecoderParts):
         super().__init__(dictionary)
-        self.embed_tokens = parts.embed_tokens
-        self.recurrence = parts.recurrence
-        self.bridge = parts.bridge
-        self.attention = parts.attention
-        self.readout = parts.readout
-        self.projection = parts.projection
-        self.vocabulary = parts.vocabulary
-        self.query_is_previous = parts.query_is_previous
-        self.input_feeding = parts.input_feeding
-        self.dropout_in = parts.dropout_in
-        self.dropout_out = parts.dropout_out
-        self._max_positions = parts.max_positions
+        for name, part in vars(parts).items():
+            setattr(self, name, part)
         self.need_attn = True
 
     @property
     def feeds_back(self) -> bool:
         """True where something of the attention enters the recurrence."""
-        return self.input_feeding or self.query_is_previous
+        return self.input_feeding or self.query_is_previous or self._keeps_context
 
     def forward(
         self,
@@ -143,14 +147,15 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             carry = self._first(encoder_out)
         else:
             prev_output_tokens = prev_output_tokens[:, -1:]
-        words = self.dropout_in(self.embed_tokens(prev_output_tokens))
-        run = self._run_steps if self.feeds_back else self._run_whole
-        features, weights, carry = run(words, carry, memory)
-        self._cache(incremental_state, carry)
-        if self.projection is not None:
-            features = self.dropout_out(self.projection(features))
-        returned = weights is not None and (self.training or self.need_attn)
-        return features, {"attn": [weights] if returned else None}
+        samples = self.training and self.scheduled_sampling is not None and incremental_state is None
+        steps = (self._run_sampled if samples else self._run)(prev_output_tokens, carry, memory)
+        self._cache(incremental_state, steps.carry)
+        returned = steps.weights is not None and (self.training or self.need_attn)
+        return self._project(steps.features), {"attn": [steps.weights] if returned else None}
+
+    def _project(self, features: Tensor) -> Tensor:
+        """r(t) → input of the vocabulary projection."""
+        return features if self.projection is None else self.dropout_out(self.projection(features))
 
     def output_layer(self, features: Tensor, **kwargs) -> Tensor:
         """B×T×D features → B×T×V logits."""
@@ -159,28 +164,51 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
     def _read(self, state: Tensor, word: Tensor, context: Optional[Tensor]) -> Tensor:
         return self.dropout_out(self.readout(state=state, word=word, context=context))
 
+    def _run(self, tokens: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
+        """B×T decoder inputs → features, weights and what the last step hands on."""
+        words = self.dropout_in(self.embed_tokens(tokens))
+        return (self._run_steps if self.feeds_back else self._run_whole)(words, carry, memory)
+
+    def _run_sampled(self, tokens: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
+        """``_run`` word by word, some of the words the model's own (scheduled sampling)."""
+        metrics.log_scalar("true_word_probability", self.scheduled_sampling.probability, weight=0, round=4)
+        is_true = self.scheduled_sampling.true_words(tokens)
+        done: List[Steps] = []
+        word = tokens[:, 0]
+        for t in range(tokens.size(1)):
+            done.append(self._run(word.unsqueeze(1), done[-1].carry if done else carry, memory))
+            if t + 1 < tokens.size(1):
+                with torch.no_grad():
+                    logits = self.output_layer(self._project(done[-1].features)).squeeze(1)
+                    logits[:, self.dictionary.pad()] = float("-inf")
+                word = torch.where(is_true[:, t + 1], tokens[:, t + 1], self.scheduled_sampling.words(logits))
+        features, weights, carries = zip(*done, strict=True)
+        weights = None if weights[0] is None else torch.cat(weights, dim=1)
+        return Steps(torch.cat(features, dim=1), weights, carries[-1])
+
     def _run_whole(self, words: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
-        """All steps at once: B×T×E words → features, weights and the state after the last step."""
-        states, layers = self.recurrence(words, carry.layers)
-        context, weights = (None, None) if self.attention is None else self.attention(states, memory)
-        return Steps(self._read(states, words, context), weights, Carry(layers, None))
+        """All steps at once: B×T×E words."""
+        inputs = self.cell_input(word=words) if self.cell_input.inputs else words
+        states, layers = self.recurrence(inputs, carry.layers)
+        context, weights = None, None
+        if self.attention is not None:
+            context, weights = self.attention(self.query(state=states, word=words), memory)
+        return Steps(self._read(states, words, context), weights, Carry(layers, None, None))
 
     def _run_steps(self, words: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
         """The same, step by step: the readable reference of the recurrence."""
-        step = self.recurrence.stepper(words)
-        layers, feed = carry
+        step = self.recurrence.stepper(None if "word" in self.cell_input.inputs else words)
+        layers, feed, context = carry
         tops, contexts, weights, feeds = [], [], [], []
         for t in range(words.size(1)):
-            fed = [] if feed is None else [feed]
+            word = words[:, t]
             if self.query_is_previous:
-                context, weight = self.attention(layers[-1][0].unsqueeze(1), memory)
-                fed = [context.squeeze(1)] + fed
-            layers = step(t, fed[0] if len(fed) == 1 else torch.cat(fed, dim=1), layers)
-            top = layers[-1][0]
+                context, weight = self._attend(layers[-1][0], word, context, memory)
+            top, layers = step(t, self.cell_input(word=word, context=context, feed=feed), layers)
             if not self.query_is_previous:
-                context, weight = self.attention(top.unsqueeze(1), memory)
+                context, weight = self._attend(top, word, context, memory)
             if feed is not None:
-                feed = self._read(top, words[:, t], context.squeeze(1))
+                feed = self._read(top, word, context)
                 feeds.append(feed)
             tops.append(top)
             contexts.append(context)
@@ -188,30 +216,44 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         if feeds:
             features = torch.stack(feeds, dim=1)
         else:
-            features = self._read(torch.stack(tops, dim=1), words, torch.cat(contexts, dim=1))
-        return Steps(features, torch.cat(weights, dim=1), Carry(layers, feed))
+            features = self._read(torch.stack(tops, dim=1), words, torch.stack(contexts, dim=1))
+        return Steps(features, torch.cat(weights, dim=1), Carry(layers, feed, context if self._keeps_context else None))
+
+    def _attend(
+        self, state: Tensor, word: Tensor, context: Optional[Tensor], memory: AttentionMemory
+    ) -> Tuple[Tensor, Tensor]:
+        """s B×H, y(t-1) B×E, c(t-1) B×M → c(t) B×M, a(t) B×1×S."""
+        query = self.query(state=state, word=word, context=context)
+        context, weights = self.attention(query.unsqueeze(1), memory)
+        return context.squeeze(1), weights
+
+    @property
+    def _keeps_context(self) -> bool:
+        return "context" in self.query.inputs
 
     def _first(self, encoder_out: EncoderOut) -> Carry:
-        """State before the first step; f(0) = 0."""
-        final = unflatten_state(encoder_out["final_state"], self.recurrence.state_tensors)
-        layers = self.bridge(final)
-        feed = layers[-1][0].new_zeros(layers[-1][0].size(0), self.readout.output_dim) if self.input_feeding else None
-        return Carry(layers, feed)
+        """What the first step starts from; f(0) = c(0) = 0."""
+        memory = memory_of(encoder_out)
+        layers = self.bridge(unflatten_state(encoder_out["final_state"], self.recurrence.state_tensors), memory)
+        h = layers[-1][0]
+        feed = h.new_zeros(h.size(0), self.readout.output_dim) if self.input_feeding else None
+        context = h.new_zeros(h.size(0), memory.values.size(2)) if self._keeps_context else None
+        return Carry(layers, feed, context)
 
     def _cached(self, incremental_state: Optional[IncrementalState]) -> Optional[Carry]:
         """State of the search so far; None before its first step."""
         cache = self.get_incremental_state(incremental_state, "carry")
         if cache is None:
             return None
-        tensors = [cache[name] for name in sorted(cache) if name != "feed"]
-        return Carry(unflatten_state(tensors, self.recurrence.state_tensors), cache.get("feed"))
+        tensors = [cache[name] for name in sorted(cache) if name.startswith("state")]
+        layers = unflatten_state(tensors, self.recurrence.state_tensors)
+        return Carry(layers, cache.get("feed"), cache.get("context"))
 
     def _cache(self, incremental_state: Optional[IncrementalState], carry: Carry) -> None:
         if incremental_state is None:
             return
         cache = {f"state{i:04d}": tensor for i, tensor in enumerate(flatten_state(carry.layers))}
-        if carry.feed is not None:
-            cache["feed"] = carry.feed
+        cache.update({name: part for name, part in carry._asdict().items() if name != "layers" and part is not None})
         self.set_incremental_state(incremental_state, "carry", cache)
 
     def reorder_incremental_state(self, incremental_state: Optional[IncrementalState], new_order: Tensor) -> None:
@@ -223,7 +265,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
 
     def max_positions(self) -> int:
         """Longest target, ``</s>`` included."""
-        return self._max_positions
+        return self.max_target_positions
 
     def make_generation_fast_(self, need_attn=False, **kwargs) -> None:
         """Called by fairseq before search: attention is returned only where it was asked for."""

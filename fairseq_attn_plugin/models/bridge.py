@@ -2,9 +2,11 @@
 
 from typing import List
 
+import torch
 from torch import Tensor, nn
 
-from ..modules.recurrence import LayerState
+from ..modules.attention_memory import AttentionMemory
+from ..modules.recurrent_cells import LayerState
 from ..modules.registry import Registry
 
 
@@ -21,13 +23,16 @@ class Bridge(nn.Module):
     needs_equal_sizes = False
     """True where M must equal H."""
 
+    needs_backward_encoder = False
+    """True where the encoder must read both ways."""
+
     def __init__(self, encoder_dim: int, hidden_dim: int, num_layers: int, state_tensors: int):
         super().__init__()
         self.hidden_dim = hidden_dim
         self.num_layers = num_layers
 
-    def forward(self, final_state: List[LayerState]) -> List[LayerState]:
-        """Per encoder layer, B×M tensors → per decoder layer, B×H tensors."""
+    def forward(self, final_state: List[LayerState], memory: AttentionMemory) -> List[LayerState]:
+        """Per encoder layer, R×M tensors, and the values that R rows read → per decoder layer, R×H tensors."""
         top = len(final_state) - 1
         return [self.bridge(layer, final_state[min(layer, top)]) for layer in range(self.num_layers)]
 
@@ -36,7 +41,7 @@ class Bridge(nn.Module):
         raise NotImplementedError
 
 
-BRIDGES: Registry[Bridge] = Registry("--bridge")
+BRIDGES: Registry[Bridge] = Registry("--bridge", Bridge)
 
 
 @BRIDGES.register("zero")
@@ -69,6 +74,36 @@ class LinearBridge(Bridge):
 
     def bridge(self, layer: int, state: LayerState) -> LayerState:
         return tuple(project(part) for project, part in zip(self.projections[layer], state, strict=True))
+
+
+@BRIDGES.register("tanh")
+class TanhBridge(LinearBridge):
+    """tanh of such a map."""
+
+    def bridge(self, layer: int, state: LayerState) -> LayerState:
+        return tuple(torch.tanh(part) for part in super().bridge(layer, state))
+
+
+@BRIDGES.register("backward")
+class BackwardBridge(TanhBridge):
+    """tanh(W h + b) of the backward encoder's state at the first token (Bahdanau et al., 2015, A.2.2)."""
+
+    needs_backward_encoder = True
+
+    def __init__(self, encoder_dim: int, hidden_dim: int, num_layers: int, state_tensors: int):
+        super().__init__(encoder_dim // 2, hidden_dim, num_layers, state_tensors)
+
+    def bridge(self, layer: int, state: LayerState) -> LayerState:
+        return super().bridge(layer, tuple(part[:, part.size(1) // 2 :] for part in state))
+
+
+@BRIDGES.register("mean")
+class MeanBridge(TanhBridge):
+    """tanh(W m + b) of the mean m of the encoder's outputs (Sennrich et al., 2017, section 2)."""
+
+    def forward(self, final_state: List[LayerState], memory: AttentionMemory) -> List[LayerState]:
+        mean = memory.mean()
+        return super().forward([(mean,) * len(state) for state in final_state], memory)
 
 
 def flatten_state(state: List[LayerState]) -> List[Tensor]:

@@ -9,7 +9,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..modules.attention_memory import AttentionMemory
 from ..modules.attention_scores import AttentionKeys
-from ..modules.recurrence import LayerState, RecurrentStack
+from ..modules.recurrence import RecurrentStack
+from ..modules.recurrent_cells import LayerState
 from .bridge import flatten_state
 
 EncoderOut = Dict[str, List[Tensor]]

@@ -52,6 +52,15 @@ class AttentionMemory:
             return replace(self.select(sentences), row_index=row_index)
         return replace(self, row_index=rows)
 
+    def mean(self) -> Tensor:
+        """Mean of each row's values, padding left out: R×M; zero where all is padding."""
+        if self.padding_mask is None:
+            means = self.values.mean(dim=1)
+        else:
+            real = (~self.padding_mask).unsqueeze(2).type_as(self.values)
+            means = (self.values * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+        return means if self.row_index is None else means.index_select(0, self.row_index)
+
     def beam_size(self) -> Optional[int]:
         """K where rows K·b to K·b+K-1 read sentence b for every b; None for any other pattern."""
         batch = self.values.size(0)

@@ -1,16 +1,20 @@
 """Scores: how well each source position answers the decoder's query.
 
 A score has two halves. The key half runs once a sentence, in the encoder; the score half runs for every query, in the
-decoder. Both see sizes after the common projection of ``--attention-dim``, where that is given.
+decoder. Both see sizes after the common projection of ``--attention-dim``, where that is given. A score's own vectors
+keep the start that is written here, whatever ``--parameter-init`` says.
 """
 
 import math
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from .registry import Registry
+
+COSINE_EPS = 1e-6  # float16 can hold it
 
 
 class AttentionKeys(nn.Module):
@@ -41,14 +45,21 @@ class AttentionScore(nn.Module):
     keys_class = AttentionKeys
     """The key half that belongs to this score."""
 
-    reads_query = True
-    """False where the score does not depend on the query: then there is nothing for ``--attention-dim`` to project."""
+    size_option: Optional[str] = "attention_dim"
+    """The option that gives A; ``attention_dim`` projects the query to that size too. None where there is none."""
 
     always_projects = False
-    """True where the score is defined on projections: ``--attention-dim`` then defaults to the query's size."""
+    """True where the score is defined on keys of a size of their own: that option then has a default."""
 
     needs_equal_sizes = False
     """True where query and keys must have one size."""
+
+    reads_query = True
+    """False where the score does not depend on the query."""
+
+    default_bias: Optional[bool] = None
+    """Whether there is a bias without ``--attention-bias``, and then ``bias`` is an argument of the class; None where
+    the score has no place for one."""
 
     def __init__(self, query_dim: int, key_dim: int):
         super().__init__()
@@ -58,7 +69,57 @@ class AttentionScore(nn.Module):
         raise NotImplementedError
 
 
-ATTENTION_SCORES: Registry[AttentionScore] = Registry("--attention-score")
+ATTENTION_SCORES: Registry[AttentionScore] = Registry("--attention-score", AttentionScore)
+
+
+def build_score(
+    name: str, query_dim: int, value_dim: int, size: Optional[int], bias: Optional[bool] = None
+) -> Tuple[AttentionKeys, AttentionScore]:
+    """Both halves of a score, tried out once, so that a class that does not fit is reported by name.
+
+    Args:
+        name: in ``ATTENTION_SCORES``.
+        query_dim: Q, size of a query before any projection.
+        value_dim: M, size of a value.
+        size: what the score's ``size_option`` says; None = keys are the values.
+        bias: None = as the score has it.
+
+    Raises:
+        ValueError: a constructor, or the shape of keys or scores, is not what ``AttentionKeys`` and ``AttentionScore``
+            say.
+    """
+    score_class = ATTENTION_SCORES[name]
+    projects_query = size is not None and score_class.size_option == "attention_dim"
+    sizes = (size if projects_query else query_dim, value_dim if size is None else size)
+    options = {}
+    if score_class.default_bias is not None:
+        options["bias"] = score_class.default_bias if bias is None else bias
+    takes = "takes (value_dim, attention_dim)", "takes (query_dim, key_dim)"
+    keys = _checked(name, score_class.keys_class, "", lambda half: half(value_dim, size), takes[0])
+    score = _checked(name, score_class, "", lambda half: half(*sizes, **options), takes[1])
+    values, query, mask = torch.zeros(3, 1, value_dim), torch.zeros(3, 2, sizes[0]), torch.zeros(3, 1, dtype=torch.bool)
+    with torch.no_grad():
+        known = _checked(name, keys, ".forward", lambda half: half(values, mask), "gives B×S×A keys", (3, 1, None))
+        _checked(name, score, ".forward", lambda half: half(query, known), "gives B×T×S scores", (3, 2, 1))
+    return keys, score
+
+
+def _checked(name: str, what, method: str, call, contract: str, shape: Optional[tuple] = None):
+    """What ``call(what)`` returns; a ValueError that names the class where it raises or the shape is another."""
+    named = what if isinstance(what, type) else type(what)
+    named = f"--attention-score {name}: {getattr(named, '__qualname__', named)}{method} {contract}"
+    try:
+        result = call(what)
+    except Exception as error:
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise ValueError(f"{named}, but raised {type(error).__name__}: {reason}") from error
+    if shape is None:
+        return result
+    given = tuple(result.shape) if isinstance(result, Tensor) else None
+    if given is None or len(given) != len(shape) or any(want not in (None, have) for want, have in zip(shape, given)):
+        got = type(result).__name__ if given is None else f"a tensor of shape {given}"
+        raise ValueError(f"{named}; with B=3, T=2, S=1 it returned {got}")
+    return result
 
 
 @ATTENTION_SCORES.register("dot")
@@ -79,36 +140,132 @@ class ScaledDotScore(DotScore):
         return super().forward(query / math.sqrt(keys.size(2)), keys)
 
 
-@ATTENTION_SCORES.register("general")
-class GeneralScore(AttentionScore):
-    """e(j) = q · (W k(j)), computed as (W' q) · k(j), so that the keys stay as they are (Luong et al., 2015, eq. 8)."""
+class CosineKeys(AttentionKeys):
+    """Keys of length one; a key of zeros stays zero."""
+
+    def forward(self, values: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+        return normalize(super().forward(values, padding_mask), dim=2, eps=COSINE_EPS)
+
+
+@ATTENTION_SCORES.register("cosine")
+class CosineScore(DotScore):
+    """e(j) = g q · k(j) / (‖q‖ ‖k(j)‖) (Graves et al., 2014, eq. 5-6), g = exp(``log_scale``) > 0, learned.
+
+    g starts at 10: cosines lie in [-1, 1], and softmax over them alone stays nearly uniform (among 20 positions, the
+    best possible one gets e² / (e² + 19) = 28 % of the weight; with g = 10 all of it).
+    """
+
+    keys_class = CosineKeys
 
     def __init__(self, query_dim: int, key_dim: int):
         super().__init__(query_dim, key_dim)
-        self.linear = nn.Linear(query_dim, key_dim, bias=False)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        return self.log_scale.exp() * super().forward(normalize(query, dim=2, eps=COSINE_EPS), keys)
+
+
+@ATTENTION_SCORES.register("general")
+class GeneralScore(AttentionScore):
+    """e(j) = q · (W k(j)), computed as (W' q + b) · k(j), so that the keys stay as they are (Luong et al., 2015, eq. 8,
+    without b)."""
+
+    default_bias = False
+
+    def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
+        super().__init__(query_dim, key_dim)
+        self.linear = nn.Linear(query_dim, key_dim, bias=bias)
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return torch.bmm(self.linear(query), keys.transpose(1, 2))
 
 
-@ATTENTION_SCORES.register("additive")
-class AdditiveScore(AttentionScore):
-    """e(j) = u · tanh(W_q q + W_k v(j) + b) (Bahdanau et al., 2015, appendix A.1.2).
+@ATTENTION_SCORES.register("concat")
+class ConcatScore(AttentionScore):
+    """e(j) = u · tanh(W [q; v(j)]) (Luong et al., 2015, eq. 8), computed as u · tanh(W_q q + W_k v(j)).
 
     W_q and W_k are the projections to ``--attention-dim``: query and keys arrive here projected.
     """
 
     always_projects = True
     needs_equal_sizes = True
+    default_bias = False
 
-    def __init__(self, query_dim: int, key_dim: int):
+    def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
         super().__init__(query_dim, key_dim)
-        self.bias = nn.Parameter(torch.zeros(key_dim))
+        self.bias = nn.Parameter(torch.zeros(key_dim)) if bias else None
         self.vector = nn.Parameter(torch.empty(key_dim).uniform_(-1.0, 1.0) / math.sqrt(key_dim))
 
+    def output_vector(self) -> Tensor:
+        """u, of size A."""
+        return self.vector
+
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        hidden = (query + self.bias).unsqueeze(2) + keys.unsqueeze(1)  # B×T×S×A
-        return torch.tanh(hidden).matmul(self.vector)
+        shifted = query if self.bias is None else query + self.bias
+        hidden = shifted.unsqueeze(2) + keys.unsqueeze(1)  # B×T×S×A
+        return torch.tanh(hidden).matmul(self.output_vector())
+
+
+@ATTENTION_SCORES.register("additive")
+class AdditiveScore(ConcatScore):
+    """e(j) = u · tanh(W_q q + W_k v(j) + b) (Bahdanau et al., 2015, A.1.2, which leaves all biases out of print)."""
+
+    default_bias = True
+
+
+@ATTENTION_SCORES.register("normed_additive")
+class NormedAdditiveScore(AdditiveScore):
+    """e(j) = g u/‖u‖ · tanh(W_q q + W_k v(j) + b), g = sqrt(1/A) and b = 0 at the start: weight normalisation
+    (Salimans and Kingma, 2016, eq. 2) of the additive score, as TensorFlow's AttentionWrapper has it."""
+
+    def __init__(self, query_dim: int, key_dim: int, bias: bool = True):
+        super().__init__(query_dim, key_dim, bias)
+        self.scale = nn.Parameter(torch.tensor(math.sqrt(1.0 / key_dim)))
+
+    def output_vector(self) -> Tensor:
+        return self.scale * self.vector / self.vector.norm()
+
+
+class LocationKeys(AttentionKeys):
+    """Position of every token among the real ones, from 0, whichever side is padded: B×S×1 int64, 0 on padding.
+
+    Args:
+        value_dim: not used.
+        attention_dim: the number of positions that the score knows, from ``--attention-location-positions``.
+    """
+
+    def __init__(self, value_dim: int, attention_dim: int):
+        super().__init__(value_dim)
+        self.positions = attention_dim
+
+    def forward(self, values: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
+        """ValueError: a source has more tokens than there are positions."""
+        real = torch.ones_like(values[:, :, 0], dtype=torch.long) if padding_mask is None else (~padding_mask).long()
+        positions = (real.cumsum(dim=1) - 1).clamp(min=0)
+        longest = int(positions.max()) + 1
+        if longest > self.positions:
+            raise ValueError(
+                f"--attention-location-positions {self.positions}: a source has {longest} tokens, </s> included; train "
+                "with more positions, or leave longer sources out"
+            )
+        return positions.unsqueeze(2)
+
+
+@ATTENTION_SCORES.register("location")
+class LocationScore(AttentionScore):
+    """e(j) = (W q + b)(j): the query alone says where to look (Luong et al., 2015, eq. 7, without b)."""
+
+    keys_class = LocationKeys
+    size_option = "attention_location_positions"
+    always_projects = True
+    default_bias = False
+
+    def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
+        super().__init__(query_dim, key_dim)
+        self.linear = nn.Linear(query_dim, key_dim, bias=bias)
+
+    def forward(self, query: Tensor, keys: Tensor) -> Tensor:
+        return self.linear(query).gather(2, keys.transpose(1, 2).expand(-1, query.size(1), -1))
 
 
 class LastKeys(AttentionKeys):
@@ -127,6 +284,7 @@ class LastScore(AttentionScore):
     """All weight on the last token: the fixed context of Cho et al. (2014), a baseline for attention."""
 
     keys_class = LastKeys
+    size_option = None
     reads_query = False
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class AttentionNormalizer(nn.Module):
         raise NotImplementedError
 
 
-NORMALIZERS: Registry[AttentionNormalizer] = Registry("--attention-normalizer")
+NORMALIZERS: Registry[AttentionNormalizer] = Registry("--attention-normalizer", AttentionNormalizer)
 
 
 @NORMALIZERS.register("softmax")

@@ -10,6 +10,7 @@ class Registry(Generic[T]):
 
     Args:
         flag: the option that selects from this table, as typed (``"--attention-score"``).
+        base: what every class of the table is derived from.
 
     Example::
 
@@ -17,16 +18,24 @@ class Registry(Generic[T]):
         class DotScore(AttentionScore): ...
     """
 
-    def __init__(self, flag: str):
+    def __init__(self, flag: str, base: Type[T] = object):
         self.flag = flag
+        self.base = base
         self._classes: Dict[str, Type[T]] = {}
 
     def register(self, name: str) -> Callable[[Type[T]], Type[T]]:
-        """Decorator that adds a class under ``name``; a second class of one name is a ValueError."""
+        """Decorator that adds a class under ``name``.
+
+        Raises:
+            ValueError: a second class of one name, or no subclass of ``base``.
+        """
 
         def add(cls: Type[T]) -> Type[T]:
             if name in self._classes:
                 raise ValueError(f"{self.flag}: {name!r} is registered already, by {self._classes[name].__qualname__}")
+            if not (isinstance(cls, type) and issubclass(cls, self.base)):
+                what = getattr(cls, "__qualname__", repr(cls))
+                raise ValueError(f"{self.flag}: {name!r} is {what}, which is no subclass of {self.base.__qualname__}")
             self._classes[name] = cls
             return cls
 
