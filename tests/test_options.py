@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
-from model_factory import batch, build, dictionary, toy_task
+from model_factory import batch, build, config, dictionary, toy_task
 
-from fairseq_attn_plugin.models.attn_rnn import PRESETS
+from fairseq_attn_plugin.models.attn_rnn import PRESETS, AttnRNNModel
 from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
 
 ERRORS = {
@@ -41,8 +41,8 @@ ERRORS = {
     "--attention-location-positions: got 0; give at least 1": dict(
         attention_score="location", attention_location_positions=0
     ),
-    "--attention-bias on: --attention-score dot has no place for a bias; leave it out, or use additive, concat, general, "
-    "location, normed_additive": dict(attention_score="dot", attention_dim=4, attention_bias="on"),
+    "--attention-bias on: --attention-score dot has no place for a bias; leave it out, or use additive, concat, "
+    "general, location, normed_additive": dict(attention_score="dot", attention_dim=4, attention_bias="on"),
     "--attention-query-inputs: got 'cell'; give a subset of state,word,context": dict(attention_query_inputs="cell"),
     "--attention-query-inputs: got ''; give a subset": dict(attention_query_inputs=""),
     "--attention-query-inputs state,word: --attention-score last does not read the query": dict(
@@ -160,6 +160,45 @@ def test_bad_embedding_file(tmp_path, text, message):
 def test_frozen_without_a_file_is_only_frozen():
     model = build(decoder_freeze_embed=True)
     assert not model.decoder.embed_tokens.weight.requires_grad
+
+
+def unscaled(**options):
+    """A model as it starts: ``build`` makes the weights large."""
+    torch.manual_seed(1)
+    return AttnRNNModel.build_model(config(**options), toy_task())
+
+
+@pytest.mark.parametrize("start", ["uniform", "torch"])
+def test_start_of_the_parameters(start):
+    model = unscaled(
+        parameter_init=start, attention_score="normed_additive", layer_norm=True, forget_gate_bias=1.5,
+        decoder_layers=2, encoder_direction="bi",
+    )  # fmt: skip
+    score = model.decoder.attention.score
+    assert score.scale.item() == pytest.approx(8**-0.5) and (score.bias == 0).all() and score.vector.std() > 0
+    assert all((norm.weight == 1).all() for norm in model.decoder.recurrence.norms)
+    layers = [*model.encoder.recurrence.layers, *model.decoder.recurrence.layers]
+    for layer in layers:
+        size = layer.hidden_size
+        for suffix in ("", "_reverse")[: 1 + layer.bidirectional]:
+            both = getattr(layer, "bias_ih_l0" + suffix) + getattr(layer, "bias_hh_l0" + suffix)
+            assert (both[size : 2 * size] == 1.5).all() and not (both[:size] == 1.5).any()
+    assert len(layers) == 3
+    for weight in (model.encoder.embed_tokens.weight, model.decoder.vocabulary.weight, layers[0].weight_ih_l0):
+        assert (weight.abs().max() <= 0.1) == (start == "uniform")
+    cosine = unscaled(parameter_init=start, attention_score="cosine", attention_dim=4).decoder.attention.score
+    assert cosine.log_scale.exp().item() == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize("left_pad", [False, True])
+def test_source_longer_than_the_positions_of_location(left_pad):
+    task = toy_task()
+    source, _, _ = batch(task, left_pad=left_pad)
+    build(task, attention_score="location", attention_location_positions=6).encoder(source)
+    short = build(task, attention_score="location", attention_location_positions=5).encoder
+    with pytest.raises(ValueError, match="--attention-location-positions 5: a source has 6 tokens, </s> included"):
+        short(source)
+    short(source[1:])  # the longest real source counts, not the width of the batch
 
 
 @pytest.mark.parametrize("preset", PRESETS)
