@@ -210,14 +210,17 @@ PRESETS = {
         readout_activation="maxout",
         readout_dim=500,
     ),
-    # Zhang et al., Dive into Deep Learning (2023), section 11.4; TensorFlow's tutorial has the same decoder
+    # Zhang et al., Dive into Deep Learning (2023), section 11.4, with dropout on the top outputs as well; TensorFlow's
+    # tutorial has the same decoder
     "attn_gru_d2l": dict(
         cell="gru",
         dropout=0.2,
         encoder_embed_dim=256,
         encoder_layers=2,
+        encoder_dropout_in=0.0,
         decoder_embed_dim=256,
         decoder_layers=2,
+        decoder_dropout_in=0.0,
         attention_score="concat",
         attention_query="previous",
         attention_dropout=0.2,
@@ -228,8 +231,10 @@ PRESETS = {
     # PyTorch's tutorial of 2017 (AttnDecoderRNN), with padding masked
     "attn_gru_location": dict(
         cell="gru",
+        dropout=0.0,
         encoder_embed_dim=256,
         decoder_embed_dim=256,
+        decoder_dropout_in=0.1,
         attention_score="location",
         attention_bias="on",
         attention_query="previous",
@@ -246,8 +251,10 @@ PRESETS = {
         encoder_embed_dim=256,
         encoder_hidden_size=512,
         encoder_direction="bi",
+        encoder_dropout_out=0.0,
         decoder_embed_dim=256,
         decoder_hidden_size=512,
+        decoder_dropout_out=0.0,
         bridge="tanh",
         attention_score="additive",
         attention_query="previous",

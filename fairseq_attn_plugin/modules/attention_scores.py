@@ -124,7 +124,7 @@ def _checked(name: str, what, method: str, call, contract: str, shape: Optional[
 
 @ATTENTION_SCORES.register("dot")
 class DotScore(AttentionScore):
-    """e(j) = q · k(j) (Luong et al., 2015, eq. 8)."""
+    """e(j) = q · k(j) (Luong et al., 2015, section 3.1)."""
 
     needs_equal_sizes = True
 
@@ -167,8 +167,8 @@ class CosineScore(DotScore):
 
 @ATTENTION_SCORES.register("general")
 class GeneralScore(AttentionScore):
-    """e(j) = q · (W k(j)), computed as (W' q + b) · k(j), so that the keys stay as they are (Luong et al., 2015, eq. 8,
-    without b)."""
+    """e(j) = q · (W k(j)), computed as (W' q + b) · k(j), so that the keys stay as they are (Luong et al., 2015,
+    section 3.1, without b)."""
 
     default_bias = False
 
@@ -182,7 +182,7 @@ class GeneralScore(AttentionScore):
 
 @ATTENTION_SCORES.register("concat")
 class ConcatScore(AttentionScore):
-    """e(j) = u · tanh(W [q; v(j)]) (Luong et al., 2015, eq. 8), computed as u · tanh(W_q q + W_k v(j)).
+    """e(j) = u · tanh(W [q; v(j)]) (Luong et al., 2015, section 3.1), computed as u · tanh(W_q q + W_k v(j)).
 
     W_q and W_k are the projections to ``--attention-dim``: query and keys arrive here projected.
     """
@@ -253,7 +253,7 @@ class LocationKeys(AttentionKeys):
 
 @ATTENTION_SCORES.register("location")
 class LocationScore(AttentionScore):
-    """e(j) = (W q + b)(j): the query alone says where to look (Luong et al., 2015, eq. 7, without b)."""
+    """e(j) = (W q + b)(j): the query alone says where to look (Luong et al., 2015, section 3.1, without b)."""
 
     keys_class = LocationKeys
     size_option = "attention_location_positions"
