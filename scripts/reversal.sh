@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # Trains on the reversal task, decodes unseen sequences with beam search, prints a table and draws pictures.
 #
-# usage: bash scripts/reversal.sh [compare|fifty|mechanisms|guided] [OPTION ...]
+# usage: bash scripts/reversal.sh [MODE] [OPTION ...]
 #   compare      with and without attention, letters a-d, lengths 5-20 (the default)
 #   fifty        50 symbols, lengths 1-25, tested up to 30
 #   mechanisms   every score, query and cell on lengths 5-10, greedy decoding
+#   normalizers  every score, query and normaliser, likewise
+#   lengths      every score on lengths 5-20, tested up to 40
 #   guided       300 updates with and without supervised alignments
+#   sampling     50 symbols with and without scheduled sampling, tested up to 50
 #   OPTION ...   goes to every fairseq-train, after the script's own ones: --lr 0.002 --max-update 900
 #   SEEDS="1 2"  one training per seed; unset: 1
+#   JOBS=2       so many trainings at once, each on one thread; unset: 1
 #   OUT=DIR      where everything goes; unset: runs/reversal (compare), runs/reversal-<mode>
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 #
 # Run again, it skips what is finished and resumes a training that was stopped.
 set -euo pipefail
 
-# The matrices are small: more than two threads would wait for each other.
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 ? 1 : 2))}
+MODES="compare fifty mechanisms normalizers lengths guided sampling"
+JOBS=${JOBS:-1}
 
 TRAIN=(--task reversal --arch attn_lstm_reversal --criterion cross_entropy
   --optimizer adam --lr 0.005 --lr-scheduler polynomial_decay --end-learning-rate 0.0001 --clip-norm 1.0
@@ -31,14 +35,14 @@ plugin=$root/fairseq_attn_plugin
 say() { printf 'reversal: %s\n' "$*" >&2; }
 die() { printf 'reversal.sh: %s\n' "$*" >&2; exit 1; }
 
-# Shows fairseq-train's validations, one line each.
+# progress NAME: shows fairseq-train's validations, one line each.
 progress() {
-  awk -F'"' '/"valid_num_updates"/ { line = ""
+  awk -F'"' -v name="$1" '/"valid_num_updates"/ { line = ""
     for (i = 2; i < NF; i++) {
       if ($i == "epoch") { epoch = $(i + 1); gsub(/[^0-9]/, "", epoch) }
       if ($i ~ /^valid_.*(loss|accuracy)$/ && $i !~ /best/) { line = line "  " substr($i, 7) " " $(i + 2) }
     }
-    if (line != last) { print "reversal:   epoch " epoch line; fflush() } last = line }'
+    if (line != last) { print "reversal:   " name "  epoch " epoch line; fflush() } last = line }'
 }
 
 # The line of a log's last command that says what went wrong.
@@ -54,7 +58,7 @@ step() {
   if [ -e "$folder/$name.done" ]; then say "$folder: $name is done already"; return; fi
   say "$folder: $name"
   { printf '$'; printf ' %q' "$@"; echo; } >>"$folder/$name.log"
-  "$@" 2>&1 | tee -a "$folder/$name.log" | progress >&2 || rc=$?
+  "$@" 2>&1 | tee -a "$folder/$name.log" | progress "${folder##*/}" >&2 || rc=$?
   [ "$rc" -lt 128 ] || die "$name in $folder was killed by signal $((rc - 128)); run this script again to go on"
   [ "$rc" -eq 0 ] || die "$name in $folder failed: $(reason "$folder/$name.log") (log: $folder/$name.log)"
   : >"$folder/$name.done"
@@ -76,56 +80,131 @@ claim() {
   die "$1 holds results of other settings (above: < then, > now); remove that folder, or set OUT= to another"
 }
 
-# experiment LABEL NAME SPLITS OPTION...: trains and decodes once per seed. WEIGHTS and DECODE apply.
+# train_and_decode FOLDER SPLITS OPTION...: one training and its decodings. WEIGHTS and DECODE apply.
+train_and_decode() {
+  local folder=$1 splits=$2 split train decode
+  shift 2
+  train=("${TRAIN[@]}" --max-update "$UPDATES" --total-num-update "$UPDATES" "$@")
+  decode=("${DECODE[@]}" "${WEIGHTS[@]}")
+  claim "$folder" "train ${train[*]} | generate ${decode[*]}"
+  mend "$folder/checkpoints/checkpoint_last.pt"
+  step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "${train[@]}" \
+    --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
+  for split in $splits; do
+    step "$folder" "generate-$split" "$bin/fairseq-generate" --user-dir "$plugin" --task reversal \
+      --path "$folder/checkpoints/checkpoint_best.pt" --gen-subset "$split" "${decode[@]}" --results-path "$folder"
+  done
+}
+
+# job COMMAND...: starts it, once fewer than JOBS are at work; one that failed ends the script.
+job() {
+  while [ "$(jobs -pr | wc -l)" -ge "$JOBS" ]; do wait -n || exit 1; done
+  set -m # a process group of its own, so that stop reaches all that it has started
+  "$@" &
+  set +m
+  started+=($!)
+}
+
+# Waits for every job; `wait -n` alone misses one that was killed in between.
+finish() {
+  local pid
+  while [ -n "$(jobs -pr)" ]; do wait -n || exit 1; done
+  for pid in "${started[@]}"; do wait "$pid" || exit 1; done
+}
+
+# Ends the jobs that are still at work: after an error, and when the script itself is ended.
+stop() {
+  local pid
+  for pid in $(jobs -pr); do kill -- "-$pid" 2>/dev/null || true; done
+  wait
+}
+
+# experiment LABEL NAME SPLITS OPTION...: trains and decodes once per seed.
 experiment() {
-  local label=$1 name=$2 splits=$3 seed split folder settings
+  local label=$1 name=$2 splits=$3 seed
   shift 3
   for seed in ${SEEDS:-1}; do
-    folder=$out/$name-seed$seed
-    train=("${TRAIN[@]}" --max-update "$UPDATES" --total-num-update "$UPDATES" "$@" --seed "$seed")
-    decode=("${DECODE[@]}" "${WEIGHTS[@]}")
-    claim "$folder" "train ${train[*]} | generate ${decode[*]}"
-    mend "$folder/checkpoints/checkpoint_last.pt"
-    step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "${train[@]}" \
-      --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
-    for split in $splits; do
-      step "$folder" "generate-$split" "$bin/fairseq-generate" --user-dir "$plugin" --task reversal \
-        --path "$folder/checkpoints/checkpoint_best.pt" --gen-subset "$split" "${decode[@]}" --results-path "$folder"
-    done
-    runs+=("$label=$folder")
+    runs+=("$label=$out/$name-seed$seed")
+    job train_and_decode "$out/$name-seed$seed" "$splits" "$@" --seed "$seed"
   done
+}
+
+# without_attention LABEL NAME SPLITS OPTION...: an experiment that has no weights to print.
+without_attention() {
+  local WEIGHTS=()
+  experiment "$@" --attention-score none
+}
+
+# Sets scores, normalizers and cells to the names that the plugin knows.
+read_registries() {
+  local lines
+  lines=$("$bin/python" -W ignore -c '
+import logging; logging.disable(logging.INFO)
+from fairseq_attn_plugin.models.attn_rnn_config import ATTENTION_SCORES, CELLS, NORMALIZERS
+for table in ATTENTION_SCORES, NORMALIZERS, CELLS: print(*table.names())') || die "the plugin does not load (see above)"
+  { read -ra scores; read -ra normalizers; read -ra cells; } <<<"$lines"
 }
 
 compare() {
   experiment "with attention" attention "test test_long" "$@"
-  WEIGHTS=()
-  experiment "without attention" no_attention "test test_long" "$@" --attention-score none
+  without_attention "without attention" no_attention "test test_long" "$@"
 }
 
-fifty() {
+fifty_symbols() {
   TRAIN+=(--reversal-symbols 50 --reversal-min-length 1 --reversal-max-length 25 --reversal-test-max-length 30
     --reversal-train-size 50000 --reversal-train-data fixed --max-epoch 6
     --input-feeding on --lr 0.004)
   UPDATES=2190 # six passes
+}
+
+fifty() {
+  fifty_symbols
   experiment "50 symbols" fifty test "$@"
 }
 
-mechanisms() {
-  local scores score query cell
-  scores=$("$bin/python" -W ignore -c 'from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
-print("none", *ATTENTION_SCORES.names())') || die "the plugin does not load (see above)"
+short_sentences() {
   DECODE=(--beam 1 --scoring reversal --max-tokens 8000)
   TRAIN+=(--reversal-min-length 5 --reversal-max-length 10)
   UPDATES=400
-  for score in $scores; do
+}
+
+# The report splits the labels of the next two at ", ".
+mechanisms() {
+  local score query cell
+  short_sentences
+  read_registries
+  for cell in "${cells[@]}"; do without_attention "none, $cell" "none-$cell" test "$@" --cell "$cell"; done
+  for score in "${scores[@]}"; do
     for query in previous current; do
-      for cell in lstm gru; do
-        WEIGHTS=(--print-alignment soft)
-        [ "$score" != none ] || WEIGHTS=()
+      for cell in "${cells[@]}"; do
         experiment "$score, $query, $cell" "$score-$query-$cell" test "$@" \
           --attention-score "$score" --attention-query "$query" --cell "$cell"
       done
     done
+  done
+}
+
+normalizers() {
+  local score query normalizer
+  short_sentences
+  read_registries
+  without_attention none none test "$@"
+  for score in "${scores[@]}"; do
+    for query in previous current; do
+      for normalizer in "${normalizers[@]}"; do
+        experiment "$score, $query, $normalizer" "$score-$query-$normalizer" test "$@" \
+          --attention-score "$score" --attention-query "$query" --attention-normalizer "$normalizer"
+      done
+    done
+  done
+}
+
+lengths() {
+  local score
+  read_registries
+  without_attention none none "test test_long" "$@"
+  for score in "${scores[@]}"; do
+    experiment "$score" "$score" "test test_long" "$@" --attention-score "$score"
   done
 }
 
@@ -137,24 +216,39 @@ guided() {
   experiment unguided unguided test "$@" "${common[@]}" --criterion label_smoothed_cross_entropy
 }
 
+sampling() {
+  fifty_symbols
+  TRAIN+=(--reversal-long-min-length 31 --reversal-long-max-length 50)
+  experiment "teacher forcing" teacher_forcing "test test_long" "$@"
+  # a true word with probability 1 at first, 0.75 after the last update
+  experiment "scheduled sampling" scheduled_sampling "test test_long" "$@" --scheduled-sampling linear \
+    --scheduled-sampling-k 1.0 --scheduled-sampling-slope 0.000114 --scheduled-sampling-floor 0.75
+}
+
 main() {
   local mode=compare
   case ${1:-} in
     -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}"; exit 0 ;;
-    compare | fifty | mechanisms | guided) mode=$1; shift ;;
     -* | '') ;;
-    *) die "got '$1'; choose from compare, fifty, mechanisms, guided" ;;
+    *) mode=$1; shift ;;
   esac
+  case " $MODES " in *" $mode "*) ;; *) die "got '$mode'; choose from ${MODES// /, }" ;; esac
+  case $JOBS in 0* | *[!0-9]*) die "JOBS: got '$JOBS'; give a number, 1 or more" ;; esac
+  # The matrices are small: more than two threads would wait for each other.
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || JOBS > 1 ? 1 : 2))}
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
   out=$root/runs/reversal
   [ "$mode" = compare ] || out+=-$mode
   out=${OUT:-$out}
   mkdir -p -- "$out"
-  runs=()
+  runs=() started=()
+  trap stop EXIT
   exec 9>"$out/.lock" # inherited by the trainings: held for as long as one of them lives
-  ! command -v flock >/dev/null || flock -n 9 || die "another run works in $out; wait for it, or set OUT= to another folder"
+  ! command -v flock >/dev/null || flock -n 9 ||
+    die "another run works in $out; wait for it, or set OUT= to another folder"
   "$mode" "$@"
+  finish
   "$bin/python" -W ignore "$root/scripts/reversal_report.py" "$mode" "$out" "${runs[@]}" \
     2>"$out/report.log" || die "the report failed: $(reason "$out/report.log") (log: $out/report.log)"
   grep '^warning' "$out/report.log" >&2 || true

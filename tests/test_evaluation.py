@@ -1,5 +1,6 @@
 """Logs of fairseq, the numbers and the pictures that are made from them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -210,6 +211,59 @@ def test_table_joins_seeds():
     assert table[2].split("|")[1:6] == [" x ", " 77 ", " 10 ", " 2.0 ", " 66.67 "] and table[3].split("|")[4] == " – "
 
 
+def test_pivots_by_hand():
+    labels = ("none, gru", "none, rnn", "dot, previous, gru", "dot, previous, rnn", "dot, current, rnn")
+    rows = [dict(label=label, seeds=2, x=1000.0 + n, y=None, updates=8) for n, label in enumerate(labels)]
+    for row, seconds in zip(rows, (1.0, None, 2.5, 2.0, 1.5)):
+        row["training seconds"] = seconds
+    x, y = report.Column("x", None, 1), report.Column("y", None)
+    assert report.pivot(x, rows) == [
+        ["x", "previous, gru", "previous, rnn", "current, rnn"],
+        ["none", "1,000.0", "1,001.0", "1,001.0"],
+        ["dot", "1,002.0", "1,003.0", "1,004.0"],
+    ]
+    text = report.pivots([x, y], rows)
+    assert text.splitlines()[5:9] == [
+        "| y | previous, gru | previous, rnn | current, rnn |",
+        "| --- | ---: | ---: | ---: |",
+        "| none | – | – | – |",
+        "| dot | – | – | – |",
+    ]
+    assert text.endswith("mean of 2 seeds, seconds: median.\n\nUpdates: 8. Slowest training: 2.5 seconds.\n")
+
+
+def test_sentences_are_counted_by_length_over_all_splits():
+    right, wrong = decoded("ab" * 15, "ba" * 15), decoded("ab" * 13, "a")
+    other = report.Run("x", TrainingLog(), {"test": [decoded("abcdef", "fedcba")], "test_long": [right, wrong]})
+    (row,) = report.rows_of(report.TABLES["lengths"], [other])
+    lengths = {title.split()[-1]: number for title, number in row.items() if title.startswith("sentences")}
+    assert {title: number for title, number in lengths.items() if number is not None} == {"5–10": 100, "26–30": 50}
+    assert len(lengths) == 7
+
+
+PICTURES = {
+    "compare": {"attention", "accuracy_by_length", "accuracy_per_epoch"},
+    **dict.fromkeys(("fifty", "lengths", "sampling"), {"attention", "accuracy_by_length"}),
+    **dict.fromkeys(("mechanisms", "normalizers", "guided"), {"attention"}),
+}
+
+
+@pytest.mark.parametrize("mode", report.TABLES)
+def test_every_mode_leaves_its_table_and_pictures(tmp_path, mode):
+    runs = [run(label, 1.0, "b") for label in ("none", "dot, previous, x", "dot, current, x")]
+    for each in runs:
+        weights = None if each.label == "none" else (2, 1, 0, 3)
+        each.splits = {"test": [decoded("abc", "cba", weights)], "test_long": [decoded("abb", "bba", weights)]}
+    if mode not in report.ONE_SENTENCE:
+        runs.reverse()  # the first has the heat maps
+    table = report.write_report(mode, runs, tmp_path, (5, 20))
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == table and "| none |" in table
+    rows = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert [row["label"] for row in rows] == [each.label for each in runs]
+    assert all(column.title in row for row in rows for column in report.TABLES[mode])
+    assert {path.stem for path in tmp_path.glob("*.png")} == PICTURES[mode]
+
+
 def test_curves_are_means_over_seeds():
     runs = [run("x", 1.0, "b", (10, 30)), run("x", 1.0, "b", (20, 50)), run("y", 1.0, "b", (0, 1))]
     x, y = report.curves_per_epoch(runs, "token_accuracy")
@@ -259,3 +313,11 @@ def test_accuracy_pictures_label_both_curves():
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[50, 100], [5, 10]]
     (shade,) = figure.axes[0].patches
     assert (shade.get_x(), shade.get_x() + shade.get_width()) == (4.5, 20.5)
+
+
+def test_many_curves_can_be_told_apart():
+    curves = [plots.Curve(f"{number}", [1, 2], [number, 100]) for number in range(3 * len(plots.COLOURS))]
+    figure = plots.accuracy_by_length(curves, trained=(5, 20))
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}
+    assert len(looks) == len(curves)
+    assert [text.get_text() for text in figure.legends[0].texts] == [curve.label for curve in curves]

@@ -1,23 +1,37 @@
 """scripts/reversal.sh: what it runs, skips and says. The tools are stand-ins here, but for one small real run."""
 
 import fcntl
+import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from fairseq_attn_plugin.evaluation import report
+from fairseq_attn_plugin.models.attn_rnn_config import ATTENTION_SCORES, CELLS, NORMALIZERS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 TRAIN = r"""#!/usr/bin/env bash
 echo "train $*" >>"$CALLS"
+echo "$OMP_NUM_THREADS" >>"$CALLS.threads"
 case ${BREAK:-} in
   error) printf 'Traceback (most recent):\n  File "x.py", line 1\nValueError: --lr: got x\nnoise\n' >&2; exit 1 ;;
   kill) kill -9 $$ ;;
+  hang) echo $$ >>"$CALLS.pids"; exec sleep 60 ;;
+  second) # the first training hangs, the second fails meanwhile
+    case $* in *no_attention*) BREAK=error ;; *) BREAK=hang ;; esac
+    until [ "$BREAK" = hang ] || [ -e "$CALLS.pids" ]; do sleep 0.05; done
+    BREAK=$BREAK exec "$0" "$@" ;;
+  together) # every training waits until there are two
+    until [ "$(grep -c train "$CALLS")" -ge 2 ]; do sleep 0.05; done ;;
 esac
 while [ $# -gt 0 ]; do
   case $1 in --log-file) log=$2 ;; esac
@@ -68,12 +82,17 @@ class Checkout:
         path.write_text(text)
         path.chmod(0o755)
 
-    def run(self, *args: str, **env: str):
+    def start(self, *args: str, **env: str) -> subprocess.Popen:
         here = dict(OUT=str(self.out), VENV=str(self.venv), CALLS=str(self.calls_file), PYTHONPATH=str(ROOT))
-        return subprocess.run(
-            ["bash", str(self.root / "scripts" / "reversal.sh"), *args],
-            cwd="/", env={**os.environ, **here, **env}, capture_output=True, text=True,
+        return subprocess.Popen(
+            ["bash", str(self.root / "scripts" / "reversal.sh"), *args], cwd="/", env={**os.environ, **here, **env},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+
+    def run(self, *args: str, **env: str) -> subprocess.CompletedProcess:
+        script = self.start(*args, **env)
+        output, errors = script.communicate(timeout=300)
+        return subprocess.CompletedProcess(script.args, script.returncode, output, errors)
 
     def calls(self) -> list:
         return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
@@ -192,14 +211,83 @@ def test_a_half_written_checkpoint_is_removed_and_a_whole_one_kept(checkout):
 def test_usage_and_unknown_mode(checkout):
     assert "usage: bash scripts/reversal.sh" in checkout.run("-h").stdout
     result = checkout.run("compair")
-    assert result.returncode == 1 and "'compair'" in last_line(result) and "mechanisms" in last_line(result)
+    assert result.returncode == 1 and "got 'compair'; choose from " in last_line(result)
+    modes = last_line(result).partition("choose from ")[2].split(", ")
+    assert sorted(modes) == sorted(report.TABLES), "every mode has a table"
+    for jobs in ("0", "two"):
+        assert f"JOBS: got '{jobs}'" in last_line(checkout.run(JOBS=jobs))
 
 
-def test_mechanisms_covers_the_registry(checkout):
-    from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+FLAGS = ("--attention-score", "--attention-query", "--attention-normalizer", "--cell")
 
-    result = checkout.run("mechanisms")
+
+def mechanism(call: str) -> tuple:
+    """The values of FLAGS in a command line, None where it does not name one."""
+    values = dict(itertools.pairwise(call.split()))
+    return tuple(values.get(flag) for flag in FLAGS)
+
+
+@pytest.mark.parametrize(
+    "mode, queries, normalizers, cells",
+    [
+        ("mechanisms", ["previous", "current"], [None], CELLS.names()),
+        ("normalizers", ["previous", "current"], NORMALIZERS.names(), [None]),
+        ("lengths", [None], [None], [None]),
+    ],
+)
+def test_tables_of_mechanisms_cover_the_registries_once(checkout, mode, queries, normalizers, cells):
+    result = checkout.run(mode, NO_REPORT="1")
     assert result.returncode == 0, result.stderr
-    labels = {line.split("|")[1].strip() for line in result.stdout.splitlines()[2:] if "|" in line}
-    names, queries, cells = ["none", *ATTENTION_SCORES.names()], ("previous", "current"), ("lstm", "gru")
-    assert labels == {f"{score}, {query}, {cell}" for score in names for query in queries for cell in cells}
+    calls = checkout.calls()
+    trained = [mechanism(call) for call in calls if call.startswith("train")]
+    expected = list(itertools.product(ATTENTION_SCORES.names(), queries, normalizers, cells))
+    expected += [("none", None, None, cell) for cell in cells]  # without attention: no query, no normaliser
+    assert sorted(trained, key=str) == sorted(expected, key=str)
+    decoded = [call for call in calls if call.startswith("generate")]
+    assert all(("--print-alignment" in call) != ("/none-" in call) for call in decoded)
+    splits = {word for call in decoded for before, word in itertools.pairwise(call.split()) if before == "--gen-subset"}
+    assert splits == ({"test", "test_long"} if mode == "lengths" else {"test"})
+
+
+def test_sampling_trains_with_and_without(checkout):
+    assert checkout.run("sampling", NO_REPORT="1").returncode == 0
+    without, sampled = [call for call in checkout.calls() if call.startswith("train")]
+    words = sampled.split()
+    updates, slope, floor = (
+        float(words[words.index(flag) + 1])
+        for flag in ("--max-update", "--scheduled-sampling-slope", "--scheduled-sampling-floor")
+    )
+    assert "--scheduled-sampling" not in without and floor == 0.75
+    assert 1.0 - slope * updates == pytest.approx(floor, abs=0.01), "the floor is reached at the end"
+
+
+def test_jobs_run_together_each_on_one_thread(checkout):
+    result = checkout.run(JOBS="2", BREAK="together", OMP_NUM_THREADS="", NO_REPORT="1")
+    assert result.returncode == 0, result.stderr
+    assert sorted(call.split()[0] for call in checkout.calls()) == ["generate"] * 4 + ["train"] * 2
+    assert set(checkout.calls_file.with_suffix(".threads").read_text().split()) == {"1"}
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or will be once its parent has looked."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_failed_job_ends_the_others(checkout):
+    result = checkout.run(JOBS="2", BREAK="second")
+    assert result.returncode == 1 and "no_attention-seed1 failed: ValueError: --lr: got x" in last_line(result)
+    assert ended(int(checkout.calls_file.with_suffix(".pids").read_text()))
+    assert checkout.run(JOBS="2", NO_REPORT="1").returncode == 0, "what was ended and what failed must be run again"
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_ended_script_leaves_no_training_behind(checkout, jobs):
+    pids = checkout.calls_file.with_suffix(".pids")
+    script = checkout.start(JOBS=jobs, BREAK="hang")
+    while not pids.exists() or len(pids.read_text().splitlines()) < int(jobs):
+        assert script.poll() is None
+        time.sleep(0.05)
+    script.terminate()
+    script.communicate(timeout=20)
+    assert script.returncode == -signal.SIGTERM and all(ended(int(pid)) for pid in pids.read_text().split())

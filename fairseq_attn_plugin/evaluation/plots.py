@@ -11,6 +11,8 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 COLOURS = ("#0b6e99", "#d1495b", "#5f8d4e", "#8d6a9f", "#e09f3e", "#444444")
+LINES = (("-", "o"), ("--", "s"), (":", "^"))  # style and marker: the first in every colour, then the second, ...
+FEW_CURVES = 4  # a legend in one row
 STYLE = {
     "font.size": 12,
     "axes.spines.top": False,
@@ -55,11 +57,11 @@ def accuracy_per_epoch(panels: Dict[str, List[Curve]]) -> Figure:
         figure = Figure(figsize=(5.2 * len(panels), 4.0), dpi=150, layout="constrained")
         all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for axes, (title, curves) in zip(all_axes, panels.items()):
-            _draw_curves(axes, curves, marker="o")
+            _draw_curves(axes, curves, linewidth=2)
             axes.set(title=title, xlabel="epoch", ylim=(-3, 103))
             axes.xaxis.get_major_locator().set_params(integer=True)
         all_axes[0].set_ylabel("accuracy in %")
-        figure.legend(handles=all_axes[0].lines, loc="outside upper center", ncols=len(all_axes[0].lines))
+        _draw_legend(figure, all_axes[0].lines)
     return figure
 
 
@@ -70,20 +72,31 @@ def accuracy_by_length(curves: List[Curve], trained: Tuple[int, int]) -> Figure:
         trained: shortest and longest source in the training data, ``</s>`` not counted.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.0, 4.2), dpi=150, layout="constrained")
+        many = len(curves) > FEW_CURVES
+        figure = Figure(figsize=(11.0, 5.5) if many else (8.0, 4.2), dpi=150, layout="constrained")
         axes = figure.subplots()
         axes.axvspan(trained[0] - 0.5, trained[1] + 0.5, color="#f3ecd8", zorder=0)
         axes.text(sum(trained) / 2, 106, "lengths seen in training", ha="center", va="center", color="#7a6a3a")
-        _draw_curves(axes, curves, marker="o", markersize=4)
+        _draw_curves(axes, curves, markersize=4, linewidth=1.5 if many else 2)
         axes.set(xlabel="source length in symbols", ylabel="sentences all right, in %", ylim=(-3, 112))
         axes.set_yticks(range(0, 101, 20))
-        figure.legend(handles=axes.lines, loc="outside upper center", ncols=len(curves))
+        _draw_legend(figure, axes.lines)
     return figure
 
 
 def _draw_curves(axes, curves: List[Curve], **style) -> None:
-    for curve, colour in zip(curves, COLOURS * len(curves)):
-        axes.plot(curve.x, curve.y, label=curve.label, color=colour, linewidth=2, clip_on=False, **style)
+    looks = [(colour, *line) for line in LINES for colour in COLOURS]
+    for curve, (colour, line, marker) in zip(curves, looks * len(curves)):
+        look = dict(color=colour, linestyle=line, marker=marker, clip_on=False, **style)
+        axes.plot(curve.x, curve.y, label=curve.label, **look)
+
+
+def _draw_legend(figure: Figure, lines: Sequence) -> None:
+    """Outside the diagrams: a row above them, or beside them where there are many curves."""
+    if len(lines) <= FEW_CURVES:
+        figure.legend(handles=lines, loc="outside upper center", ncols=len(lines))
+    else:
+        figure.legend(handles=lines, loc="outside center right", handlelength=3)
 
 
 def attention_heat_maps(maps: List[HeatMap], columns: int = 3) -> Figure:
@@ -92,10 +105,11 @@ def attention_heat_maps(maps: List[HeatMap], columns: int = 3) -> Figure:
     A symbol that no installed font can draw is named on stderr.
     """
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
-    width = 0.8 + 0.24 * max(len(heat.source) for heat in maps)
-    height = 1.0 + 0.24 * max(len(heat.target) for heat in maps)
+    wide, high = max(len(heat.source) for heat in maps), max(len(heat.target) for heat in maps)
+    cell = min(0.24, 6.0 / wide)  # inches
+    width, height = 0.8 + cell * wide, 1.0 + cell * high + 0.2 * max(heat.title.count("\n") for heat in maps)
     symbols = "".join(heat.title + "".join(heat.source + heat.target) for heat in maps)
-    with matplotlib.rc_context({"font.size": 10, "font.family": font_families(symbols)}):
+    with matplotlib.rc_context({"font.size": 10 * cell / 0.24, "font.family": font_families(symbols)}):
         size = (max(3.2, columns * width + 0.9), rows * height + 0.3)
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -104,7 +118,8 @@ def attention_heat_maps(maps: List[HeatMap], columns: int = 3) -> Figure:
             axes.set_ylabel("output" if number % columns == 0 else "")
         for axes in all_axes[len(maps) :]:
             axes.remove()
-        bar = figure.colorbar(image, ax=figure.axes, shrink=0.7, aspect=25, pad=0.02, ticks=[0, 0.5, 1])
+        shrink = min(0.7, 4.5 / size[1])
+        bar = figure.colorbar(image, ax=figure.axes, shrink=shrink, aspect=25, pad=0.02, ticks=[0, 0.5, 1])
         bar.set_label("attention weight")
         bar.outline.set_visible(False)
     return figure

@@ -23,6 +23,11 @@ class Run:
     training: TrainingLog
     splits: Dict[str, List[Sentence]]
 
+    @property
+    def sentences(self) -> List[Sentence]:
+        """Those of all splits."""
+        return [sentence for split in self.splits.values() for sentence in split]
+
 
 @dataclass
 class Column:
@@ -80,32 +85,41 @@ def _count(sentences: List[Sentence]) -> metrics.Counts:
     return metrics.count([s.target for s in sentences], [s.hypotheses[0].tokens for s in sentences])
 
 
-def _on(split: str, measure: Callable, *lengths: int) -> Callable[[Run], Optional[float]]:
-    return lambda run: measure(of_lengths(run.splits.get(split, []), *lengths))
+def _on_test(measure: Callable) -> Callable[[Run], Optional[float]]:
+    return lambda run: measure(run.splits.get("test", []))
 
 
-_TRAINING = [
+def _sentences(shortest: int, longest: int) -> Column:
+    title = f"sentences, lengths {shortest}–{longest}"
+    return Column(title, lambda run: sentence_accuracy(of_lengths(run.sentences, shortest, longest)), 2)
+
+
+_SIZE = [
     Column("parameters", lambda run: run.training.parameters),
     Column("updates", lambda run: run.training.updates),
-    Column("training seconds", lambda run: run.training.seconds, 1, median),
 ]
+_SECONDS = [Column("training seconds", lambda run: run.training.seconds, 1, median)]
 _TEST = [
-    Column("sentence accuracy", _on("test", sentence_accuracy), 2),
-    Column("token accuracy", _on("test", token_accuracy), 2),
-    Column("alignment accuracy", _on("test", alignment_accuracy), 2),
+    Column("sentence accuracy", _on_test(sentence_accuracy), 2),
+    Column("token accuracy", _on_test(token_accuracy), 2),
+    Column("alignment accuracy", _on_test(alignment_accuracy), 2),
 ]
+_ALL = _SIZE + _SECONDS + _TEST
+_LENGTHS = ((5, 10), (11, 15), (16, 20), (21, 25), (26, 30), (31, 35), (36, 40))
 TABLES: Dict[str, List[Column]] = {
-    "compare": _TRAINING + _TEST + [
-        Column("sentences, lengths 15–20", _on("test", sentence_accuracy, 15, 20), 2),
-        Column("sentences, lengths 21–40", _on("test_long", sentence_accuracy, 21, 40), 2),
-    ],
-    "fifty": _TRAINING + _TEST + [
-        Column("sentences, lengths 1–25", _on("test", sentence_accuracy, 1, 25), 2),
-        Column("sentences, lengths 26–30", _on("test", sentence_accuracy, 26, 30), 2),
-    ],
-    "mechanisms": _TRAINING + _TEST,
-    "guided": _TRAINING + _TEST,
-}  # fmt: skip
+    "compare": _ALL + [_sentences(15, 20), _sentences(21, 40)],
+    "fifty": _ALL + [_sentences(1, 25), _sentences(26, 30)],
+    "mechanisms": _ALL,
+    "normalizers": _ALL,
+    "lengths": _SECONDS + [_sentences(*lengths) for lengths in _LENGTHS],
+    "guided": _ALL,
+    "sampling": _ALL + [_sentences(1, 25), _sentences(26, 30), _sentences(31, 40), _sentences(41, 50)],
+}
+PIVOTS = {mode: ("sentence accuracy", "alignment accuracy") for mode in ("mechanisms", "normalizers")}
+"""Modes of many rows: each of these columns is printed as a table of its own; report.json has the others, too."""
+ONE_SENTENCE = {"mechanisms": "test", "normalizers": "test", "guided": "test", "lengths": "test_long"}
+"""Modes whose heat maps show the same sentence once per label, and its split; the others show the first label's."""
+BY_LENGTH = ("compare", "fifty", "lengths", "sampling")
 
 
 def by_label(runs: List[Run]) -> Dict[str, List[Run]]:
@@ -130,14 +144,53 @@ def rows_of(columns: List[Column], runs: List[Run]) -> List[dict]:
 
 def markdown(columns: List[Column], rows: List[dict]) -> str:
     """The table; accuracies in percent, – for a number that a row does not have."""
-    lines = [["", *(column.title for column in columns)], ["---", *("---:" for _ in columns)]]
-    for row in rows:
-        numbers = (row[column.title] for column in columns)
-        cells = ("–" if n is None else f"{n:,.{column.decimals}f}" for n, column in zip(numbers, columns))
-        lines.append([row["label"], *cells])
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    lines = [["", *(column.title for column in columns)]]
+    lines += [[row["label"], *(_text(row[column.title], column) for column in columns)] for row in rows]
+    return _table(lines) + "\n" + _note(rows)
+
+
+def pivots(columns: List[Column], rows: List[dict]) -> str:
+    """One table per column, and a line on the cost of the trainings. See :func:`pivot`."""
+    seconds = [row["training seconds"] for row in rows if row["training seconds"] is not None]
+    cost = f"Updates: {max(row['updates'] for row in rows):,}."
+    cost += f" Slowest training: {max(seconds):,.1f} seconds.\n" if seconds else "\n"
+    return "\n".join([*(_table(pivot(column, rows)) for column in columns), _note(rows), cost])
+
+
+def pivot(column: Column, rows: List[dict]) -> List[List[str]]:
+    """One column as lines of cells: that of label "dot, current, lstm" is in row "dot", column "current, lstm".
+
+    A label with fewer parts ("none, lstm", for which there is no query) stands in every column that has its parts.
+    """
+    parts = [row["label"].split(", ") for row in rows]
+    titles = pivot_titles([row["label"] for row in rows])
+    lines = [[column.title, *titles]]
+    for name in dict.fromkeys(first for first, *_ in parts):
+        own = [(set(rest), row[column.title]) for (first, *rest), row in zip(parts, rows) if first == name]
+        fitting = ([value for rest, value in own if rest <= set(title.split(", "))] for title in titles)
+        lines.append([name, *(_text(values[0] if values else None, column) for values in fitting)])
+    return lines
+
+
+def pivot_titles(labels: Sequence[str]) -> List[str]:
+    """What follows the first ", " in the labels with most parts, each once."""
+    most = max(label.count(", ") for label in labels)
+    return list(dict.fromkeys(label.partition(", ")[2] for label in labels if label.count(", ") == most))
+
+
+def _text(number: Optional[float], column: Column) -> str:
+    return "–" if number is None else f"{number:,.{column.decimals}f}"
+
+
+def _table(lines: List[List[str]]) -> str:
+    head, *body = lines
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [head, rule, *body])
+
+
+def _note(rows: List[dict]) -> str:
     seeds = max(row["seeds"] for row in rows)
-    return text + "\nAccuracies in percent" + (f"; mean of {seeds} seeds, seconds: median.\n" if seeds > 1 else ".\n")
+    return "Accuracies in percent" + (f"; mean of {seeds} seeds, seconds: median.\n" if seeds > 1 else ".\n")
 
 
 def write_report(mode: str, runs: List[Run], out, trained: Tuple[int, int]) -> str:
@@ -148,7 +201,10 @@ def write_report(mode: str, runs: List[Run], out, trained: Tuple[int, int]) -> s
         trained: shortest and longest source in the training data.
     """
     out, rows = Path(out), rows_of(TABLES[mode], runs)
-    table = markdown(TABLES[mode], rows)
+    if mode in PIVOTS:
+        table = pivots([column for column in TABLES[mode] if column.title in PIVOTS[mode]], rows)
+    else:
+        table = markdown(TABLES[mode], rows)
     for name, figure in pictures(mode, runs, trained).items():
         plots.save(figure, out / f"{name}.png")
     (out / "report.md").write_text(table, encoding="utf-8")
@@ -158,10 +214,11 @@ def write_report(mode: str, runs: List[Run], out, trained: Tuple[int, int]) -> s
 
 def pictures(mode: str, runs: List[Run], trained: Tuple[int, int]) -> dict:
     """Figures of a mode by file name (without .png); no heat maps if no run has weights that can be drawn."""
-    several = mode in ("mechanisms", "guided")
-    maps = one_sentence_of_each(runs) if several else some_sentences(runs[0].splits["test"])
-    figures = {"attention": plots.attention_heat_maps(maps, columns=4 if several else 3)} if maps else {}
-    if not several:
+    test = ONE_SENTENCE.get(mode)
+    maps = one_sentence_of_each(runs, test) if test else some_sentences(runs[0].splits["test"])
+    columns = len(pivot_titles(list(by_label(runs)))) if mode in PIVOTS else 4 if test else 3
+    figures = {"attention": plots.attention_heat_maps(maps, columns)} if maps else {}
+    if mode in BY_LENGTH:
         figures["accuracy_by_length"] = plots.accuracy_by_length(curves_by_length(runs), trained)
     if mode == "compare":
         titles = {"Symbols right": "token_accuracy", "Sentences all right": "sentence_accuracy"}
@@ -191,7 +248,7 @@ def curves_by_length(runs: List[Run]) -> List[plots.Curve]:
     """Sentence accuracy over the source length, all test splits and seeds together, one curve per label."""
     curves = []
     for label, group in by_label(runs).items():
-        sentences = [sentence for run in group for split in run.splits.values() for sentence in split]
+        sentences = [sentence for run in group for sentence in run.sentences]
         lengths = sorted({len(sentence.source) for sentence in sentences})
         accuracies = [sentence_accuracy(of_lengths(sentences, length, length)) for length in lengths]
         curves.append(plots.Curve(label, lengths, accuracies))
@@ -218,9 +275,9 @@ def some_sentences(sentences: List[Sentence], count: int = 3) -> List[plots.Heat
     return [heat_map(f"{len(s.source)} symbols", s, s.hypotheses[0]) for s in chosen]
 
 
-def one_sentence_of_each(runs: List[Run]) -> List[plots.HeatMap]:
-    """The best hypothesis for the first of the longest test sentences, from the first run of every label."""
-    first = {label: group[0].splits["test"] for label, group in by_label(runs).items()}
+def one_sentence_of_each(runs: List[Run], split: str) -> List[plots.HeatMap]:
+    """The best hypothesis for the first of the longest sentences of a split, from the first run of every label."""
+    first = {label: group[0].splits[split] for label, group in by_label(runs).items()}
     longest = max(next(iter(first.values())), key=lambda sentence: len(sentence.source)).id
     chosen = {label: s for label, sentences in first.items() for s in sentences if s.id == longest}
-    return [heat_map(label, s, s.hypotheses[0]) for label, s in chosen.items() if drawable(s)]
+    return [heat_map(label.replace(", ", "\n", 1), s, s.hypotheses[0]) for label, s in chosen.items() if drawable(s)]
