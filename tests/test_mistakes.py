@@ -148,7 +148,7 @@ def test_ensembles_and_scoring_of_references(scores):
 
 
 @pytest.mark.parametrize("cell", CELLS.names())
-@pytest.mark.parametrize("more", [{}, dict(residual_connections=True, layer_norm=True)], ids=["plain", "residual, norm"])
+@pytest.mark.parametrize("more", [{}, dict(residual_connections=True, layer_norm=True)], ids=["plain", "normed"])
 def test_recurrence_and_kernel_are_one_function(cell, more):
     """The step-by-step reference gives what torch's kernel gives, with the feedback taken out."""
     task = toy_task()
