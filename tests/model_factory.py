@@ -52,7 +52,7 @@ def mechanism(score: str, query: str = "current", normalizer: str = "softmax", c
     """Options for one combination of the axes, with the sizes that the score needs."""
     options = dict(attention_score=score, attention_query=query, attention_normalizer=normalizer, cell=cell)
     if score == "none":
-        options.update(input_feeding="off", attention_normalizer="softmax")
+        options.update(input_feeding="off", attention_query="current", attention_normalizer="softmax")
     elif ATTENTION_SCORES[score].needs_equal_sizes:
         options["attention_dim"] = 4
     return {**options, **more}

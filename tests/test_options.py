@@ -86,6 +86,10 @@ ERRORS = {
     "--input-feeding on needs attention, and --attention-score is none; use --input-feeding off": dict(
         attention_score="none"
     ),
+    "--attention-query previous needs attention, and --attention-score is none; use --attention-query current": dict(
+        attention_score="none", input_feeding="off", attention_query="previous"
+    ),
+    "--scheduled-sampling-word sample: --scheduled-sampling is none": dict(scheduled_sampling_word="sample"),
     "--attention-normalizer sparsemax needs attention": dict(
         attention_score="none", input_feeding="off", attention_normalizer="sparsemax"
     ),

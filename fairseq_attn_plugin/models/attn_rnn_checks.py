@@ -109,7 +109,8 @@ def _check_score_options(cfg, score) -> None:
 
 def _check_without_attention(cfg) -> None:
     """What needs attention is an error without it, never dropped in silence."""
-    for option, remedy in (("input_feeding", "off"), ("attention_normalizer", "softmax")):
+    without = {"input_feeding": "off", "attention_query": "current", "attention_normalizer": "softmax"}
+    for option, remedy in without.items():
         if cfg[option] != remedy:
             raise ValueError(
                 f"{flag(option)} {cfg[option]} needs attention, and --attention-score is none; "
@@ -144,11 +145,11 @@ def _check_scheduled_sampling(cfg) -> None:
                 f"--scheduled-sampling-{constant} {value}: --scheduled-sampling {name} has no such constant; leave it "
                 "out"
             )
-    if name == "none" and cfg.scheduled_sampling_floor:
-        raise ValueError(
-            f"--scheduled-sampling-floor {cfg.scheduled_sampling_floor}: --scheduled-sampling is none; leave it out, "
-            "or give a schedule"
-        )
+    for option, unset in (("scheduled_sampling_floor", 0.0), ("scheduled_sampling_word", "argmax")):
+        if name == "none" and cfg[option] != unset:
+            raise ValueError(
+                f"{flag(option)} {cfg[option]}: --scheduled-sampling is none; leave it out, or give a schedule"
+            )
     if name != "none":
         schedule = SCHEDULES[name](cfg.scheduled_sampling_k, cfg.scheduled_sampling_slope)
         if not schedule.fits():
