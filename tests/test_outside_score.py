@@ -89,6 +89,11 @@ class Transposed(AttentionScore):
         return dot(query, keys).transpose(1, 2)
 
 
+class OneForAllPositions(AttentionScore):
+    def forward(self, query, keys):
+        return dot(query, keys).sum(dim=2, keepdim=True)
+
+
 class NoTensor(AttentionScore):
     def forward(self, query, keys):
         return dot(query, keys), None
@@ -107,6 +112,11 @@ class MaskToo(AttentionScore):
 class FlatKeys(AttentionKeys):
     def forward(self, values, padding_mask=None):
         return values.sum(dim=2)
+
+
+class ShortKeys(AttentionKeys):
+    def forward(self, values, padding_mask=None):
+        return values[:, :1]
 
 
 class KeysWithoutMask(AttentionKeys):
@@ -129,10 +139,12 @@ WRONG = {
     NoScore: (NoScore, "AttentionScore"),
     OneSize: (OneSize, "(query_dim, key_dim)"),
     Transposed: (Transposed, "B×T×S"),
+    OneForAllPositions: (OneForAllPositions, "B×T×S"),
     NoTensor: (NoTensor, "B×T×S"),
     SizesDiffer: (SizesDiffer, "B×T×S"),
     MaskToo: (MaskToo, "B×T×S"),
     FlatKeys: (with_keys(FlatKeys), "B×S×A"),
+    ShortKeys: (with_keys(ShortKeys), "B×S×A"),
     KeysWithoutMask: (with_keys(KeysWithoutMask), "B×S×A"),
     KeysOfOneSize: (with_keys(KeysOfOneSize), "(value_dim, attention_dim)"),
 }

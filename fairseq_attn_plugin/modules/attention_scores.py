@@ -97,10 +97,12 @@ def build_score(
     takes = "takes (value_dim, attention_dim)", "takes (query_dim, key_dim)"
     keys = _checked(name, score_class.keys_class, "", lambda half: half(value_dim, size), takes[0])
     score = _checked(name, score_class, "", lambda half: half(*sizes, **options), takes[1])
-    values, query, mask = torch.zeros(3, 1, value_dim), torch.zeros(3, 2, sizes[0]), torch.zeros(3, 1, dtype=torch.bool)
+    source = 2 if size is None or projects_query else min(2, size)
+    values, query = torch.zeros(3, source, value_dim), torch.zeros(3, 4, sizes[0])
+    mask = torch.zeros(3, source, dtype=torch.bool)
     with torch.no_grad():
-        known = _checked(name, keys, ".forward", lambda half: half(values, mask), "gives B×S×A keys", (3, 1, None))
-        _checked(name, score, ".forward", lambda half: half(query, known), "gives B×T×S scores", (3, 2, 1))
+        known = _checked(name, keys, ".forward", lambda half: half(values, mask), "gives B×S×A keys", (3, source, None))
+        _checked(name, score, ".forward", lambda half: half(query, known), "gives B×T×S scores", (3, 4, source))
     return keys, score
 
 
@@ -117,8 +119,9 @@ def _checked(name: str, what, method: str, call, contract: str, shape: Optional[
         return result
     given = tuple(result.shape) if isinstance(result, Tensor) else None
     if given is None or len(given) != len(shape) or any(want not in (None, have) for want, have in zip(shape, given)):
-        got = type(result).__name__ if given is None else f"a tensor of shape {given}"
-        raise ValueError(f"{named}; with B=3, T=2, S=1 it returned {got}")
+        due = "×".join("A" if size is None else str(size) for size in shape)
+        got = type(result).__name__ if given is None else "×".join(map(str, given))
+        raise ValueError(f"{named}, but where {due} was due, it returned {got}")
     return result
 
 
