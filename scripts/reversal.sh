@@ -6,7 +6,7 @@
 #   fifty        50 symbols, lengths 1-25, tested up to 30
 #   mechanisms   every score, query and cell on lengths 5-10, greedy decoding
 #   normalizers  every score, query and normaliser, likewise
-#   lengths      every score on lengths 5-20, tested up to 40
+#   lengths      every score on lengths 5-20, tested up to 40, greedy decoding
 #   guided       300 updates with and without supervised alignments
 #   sampling     50 symbols with and without scheduled sampling, tested up to 50
 #   OPTION ...   goes to every fairseq-train, after the script's own ones: --lr 0.002 --max-update 900
@@ -27,6 +27,7 @@ TRAIN=(--task reversal --arch attn_lstm_reversal --criterion cross_entropy
   --no-epoch-checkpoints --log-format json)
 UPDATES=660 # the learning rate falls all the way: at a constant one accuracy goes up and down to the end
 DECODE=(--beam 5 --scoring reversal --max-tokens 8000)
+GREEDY=(--beam 1 "${DECODE[@]:2}")
 WEIGHTS=(--print-alignment soft)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -163,7 +164,7 @@ fifty() {
 }
 
 short_sentences() {
-  DECODE=(--beam 1 --scoring reversal --max-tokens 8000)
+  DECODE=("${GREEDY[@]}")
   TRAIN+=(--reversal-min-length 5 --reversal-max-length 10)
   UPDATES=400
 }
@@ -201,6 +202,7 @@ normalizers() {
 
 lengths() {
   local score
+  DECODE=("${GREEDY[@]}") # a beam would measure hypotheses that stop too early
   read_registries
   without_attention none none "test test_long" "$@"
   for score in "${scores[@]}"; do
