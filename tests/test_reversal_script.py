@@ -269,9 +269,17 @@ def test_jobs_run_together_each_on_one_thread(checkout):
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is gone, or will be once its parent has looked."""
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    """Whether a process that was told to end is gone within seconds, or will be once its parent has looked."""
+    deadline = time.time() + 10
+    while time.time() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_failed_job_ends_the_others(checkout):
