@@ -136,14 +136,15 @@ without_attention() {
   experiment "$@" --attention-score none
 }
 
-# Sets scores, normalizers and cells to the names that the plugin knows.
+# Sets scores, normalizers and cells to the names that the plugin knows, fixed to the scores with weights of their own.
 read_registries() {
   local lines
   lines=$("$bin/python" -W ignore -c '
 import logging; logging.disable(logging.INFO)
 from fairseq_attn_plugin.models.attn_rnn_config import ATTENTION_SCORES, CELLS, NORMALIZERS
-for table in ATTENTION_SCORES, NORMALIZERS, CELLS: print(*table.names())') || die "the plugin does not load (see above)"
-  { read -ra scores; read -ra normalizers; read -ra cells; } <<<"$lines"
+for table in ATTENTION_SCORES, NORMALIZERS, CELLS: print(*table.names())
+print(*(name for name in ATTENTION_SCORES.names() if not ATTENTION_SCORES[name].reads_query))') || die "the plugin does not load (see above)"
+  { read -ra scores; read -ra normalizers; read -ra cells; read -ra fixed; } <<<"$lines"
 }
 
 compare() {
@@ -192,6 +193,10 @@ normalizers() {
   without_attention none none test "$@"
   for score in "${scores[@]}"; do
     for query in previous current; do
+      if [[ " ${fixed[*]} " = *" $score "* ]]; then # no normaliser changes its weights
+        experiment "$score, $query" "$score-$query" test "$@" --attention-score "$score" --attention-query "$query"
+        continue
+      fi
       for normalizer in "${normalizers[@]}"; do
         experiment "$score, $query, $normalizer" "$score-$query-$normalizer" test "$@" \
           --attention-score "$score" --attention-query "$query" --attention-normalizer "$normalizer"

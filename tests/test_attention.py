@@ -161,3 +161,5 @@ def test_registry_refuses_a_second_class_and_names_the_choices():
         registry.register("red")(str)
     with pytest.raises(ValueError, match="--colour: got 'blue'; choose from red"):
         registry["blue"]
+    with pytest.raises(ValueError, match="--colour: 'none' cannot be the name"):
+        registry.register("none")(str)

@@ -22,6 +22,7 @@ PRODUCT = [
     for *axes, feeding in itertools.product(
         ATTENTION_SCORES.names(), ("current", "previous"), NORMALIZERS.names(), CELLS.names(), ("on", "off")
     )
+    if ATTENTION_SCORES[axes[0]].reads_query or axes[2] == "softmax"  # fixed weights: another normaliser is an error
 ] + [mechanism("none", cell=cell) for cell in CELLS.names()]
 
 SHAPES = {

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from fairseq.modules import FairseqDropout
 from fairseq.sequence_generator import SequenceGeneratorWithAlignment
 from fairseq.sequence_scorer import SequenceScorer
 from model_factory import batch, build, mechanism, toy_task
+from test_ladder import ALL
 
 from fairseq_attn_plugin.models.attn_rnn_decoder import AttnRNNDecoder
 from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, AttentionKeys
@@ -110,6 +112,45 @@ def test_alignments_of_a_mixed_batch_equal_those_alone(kind, left_pad):
             assert torch.equal(ours["tokens"], theirs["tokens"])
             ours, theirs = ([[float(x) for x in line] for line in h["alignment"]] for h in (ours, theirs))
             torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("options", ALL.values(), ids=ALL)
+def test_every_parameter_learns(options):
+    """No module is built that nothing reads, and no gradient is cut off; autocast changes types and nothing else."""
+    task = toy_task()
+    model = build(task, **options).train()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.div_(8.0 if parameter.dim() else 1.0)  # the start: no activation and no softmax is saturated
+    source, lengths, previous = batch(task)
+    logits, extra = model(source, lengths, previous)
+    logits[..., ::2].logsumexp(-1).sum().backward()
+    idle = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not idle
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = model(source, lengths, previous)
+        half[..., ::2].logsumexp(-1).sum().backward()
+    torch.testing.assert_close(half.float(), logits, atol=0.05, rtol=0.05)
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_dropout_is_where_its_option_says(monkeypatch):
+    """Every rate is another; what is dropped tells the place."""
+    task, calls = toy_task(), []
+    monkeypatch.setattr(FairseqDropout, "forward", lambda self, x: calls.append((self.p, tuple(x.shape))) or x)
+    model = build(
+        task, encoder_layers=2, decoder_layers=2, dropout=0.9, attention_dropout=0.5, decoder_out_embed_dim=9,
+        encoder_dropout_in=0.1, encoder_dropout_out=0.2, decoder_dropout_in=0.3, decoder_dropout_out=0.4,
+    )  # fmt: skip
+    source, lengths, previous = batch(task)
+    model(source, lengths, previous)
+    b, s, t = *source.shape, previous.size(1)
+    encoder = [(0.1, (b, s, 5)), (0.2, (int(lengths.sum()), 6)), (0.2, (b, s, 6))]
+    step = [(0.4, (b, 8)), (0.5, (b, 1, s)), (0.4, (b, 8))]  # between the layers, on the weights, on the readout
+    assert calls == [*encoder, (0.3, (b, t, 7)), *(step * t), (0.4, (b, t, 9))]
+    plain = build(task, dropout=0.6)
+    both = (plain.encoder.dropout_in, plain.encoder.dropout_out, plain.decoder.dropout_in, plain.decoder.dropout_out)
+    assert [dropout.p for dropout in both] == [0.6] * 4 and plain.decoder.attention.dropout.p == 0.0
 
 
 def test_nothing_that_is_returned_is_also_kept():

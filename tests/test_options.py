@@ -1,5 +1,6 @@
 """Options of the model: every contradiction has one line that names flag, value and remedy; presets; embeddings."""
 
+import math
 import re
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from model_factory import batch, build, config, dictionary, toy_task
 
 from fairseq_attn_plugin.models.attn_rnn import PRESETS, AttnRNNModel
 from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
 
 ERRORS = {
     "--cell: got 'lsmt'; choose from gru, gru_reset_before, lstm, rnn": dict(cell="lsmt"),
@@ -41,8 +43,8 @@ ERRORS = {
     "--attention-location-positions: got 0; give at least 1": dict(
         attention_score="location", attention_location_positions=0
     ),
-    "--attention-bias on: --attention-score dot has no place for a bias; leave it out, or use additive, concat, "
-    "general, location, normed_additive": dict(attention_score="dot", attention_dim=4, attention_bias="on"),
+    "--attention-bias on: --attention-score dot has no place for a bias; use --attention-bias off, or one of additive, "
+    "concat, general, location, normed_additive": dict(attention_score="dot", attention_dim=4, attention_bias="on"),
     "--attention-query-inputs: got 'cell'; give a subset of state,word,context": dict(attention_query_inputs="cell"),
     "--attention-query-inputs: got ''; give a subset": dict(attention_query_inputs=""),
     "--attention-query-inputs state,word: --attention-score last does not read the query": dict(
@@ -71,16 +73,15 @@ ERRORS = {
     ),
     "--scheduled-sampling-floor: got 1.5; give a probability": dict(scheduled_sampling_floor=1.5),
     "--scheduled-sampling-floor 0.5: --scheduled-sampling is none; leave it out": dict(scheduled_sampling_floor=0.5),
-    "--scheduled-sampling constant: got k 1.5; give 0 <= k <= 1": dict(
-        scheduled_sampling="constant", scheduled_sampling_k=1.5
+    "--scheduled-sampling-k 1.0: --scheduled-sampling constant takes 0 <= k < 1": dict(
+        scheduled_sampling="constant", scheduled_sampling_k=1.0
     ),
-    "--scheduled-sampling linear: got k 1.0, slope -0.1; give 0 <= k <= 1 and slope >= 0": dict(
-        scheduled_sampling="linear", scheduled_sampling_k=1.0, scheduled_sampling_slope=-0.1
-    ),
-    "--scheduled-sampling exponential: got k 1.0; give 0 < k < 1": dict(
+    "--scheduled-sampling-k 1.0, --scheduled-sampling-slope 0.0: --scheduled-sampling linear takes 0 <= k <= 1 and "
+    "slope > 0": dict(scheduled_sampling="linear", scheduled_sampling_k=1.0, scheduled_sampling_slope=0.0),
+    "--scheduled-sampling-k 1.0: --scheduled-sampling exponential takes 0 < k < 1": dict(
         scheduled_sampling="exponential", scheduled_sampling_k=1.0
     ),
-    "--scheduled-sampling inverse_sigmoid: got k 0.5; give k >= 1": dict(
+    "--scheduled-sampling-k 0.5: --scheduled-sampling inverse_sigmoid takes k >= 1": dict(
         scheduled_sampling="inverse_sigmoid", scheduled_sampling_k=0.5
     ),
     "--input-feeding on needs attention, and --attention-score is none; use --input-feeding off": dict(
@@ -94,12 +95,40 @@ ERRORS = {
         attention_score="none", input_feeding="off", attention_normalizer="sparsemax"
     ),
     "--attention-dim 4 needs attention": dict(attention_score="none", input_feeding="off", attention_dim=4),
-    "--attention-bias off needs attention": dict(attention_score="none", input_feeding="off", attention_bias="off"),
+    "--attention-bias on needs attention, and --attention-score is none; use --attention-bias off": dict(
+        attention_score="none", input_feeding="off", attention_bias="on"
+    ),
     "--attention-location-positions 9 needs attention": dict(
         attention_score="none", input_feeding="off", attention_location_positions=9
     ),
-    "--attention-query-inputs state needs attention": dict(
-        attention_score="none", input_feeding="off", attention_query_inputs="state"
+    "--attention-query-inputs word needs attention, and --attention-score is none; use --attention-query-inputs state":
+        dict(attention_score="none", input_feeding="off", attention_query_inputs="word"),
+    "--readout-inputs word: the output would not depend on the source; add state or context": dict(
+        readout_inputs="word", attention_query="previous"
+    ),
+    "--readout-inputs word,context: neither the readout nor the query reads the decoder's state; add state": dict(
+        readout_inputs="word,context", attention_query_inputs="word", attention_query="previous"
+    ),
+    "--readout-inputs context: neither the readout nor the query reads the decoder's state": dict(
+        readout_inputs="context", attention_score="last"
+    ),
+    "--bridge zero: without attention (--attention-score none) the decoder learns nothing of the source; use --bridge "
+    "tanh": dict(attention_score="none", input_feeding="off", bridge="zero"),
+    "--bridge backward: without attention (--attention-score none) the forward encoder is read by nothing": dict(
+        attention_score="none", input_feeding="off", bridge="backward", encoder_direction="bi"
+    ),
+    "--encoder-layers 3: without attention (--attention-score none) decoder layer l starts from encoder layer l, and "
+    "--decoder-layers is 2; use --encoder-layers 2, or --bridge mean": dict(
+        attention_score="none", input_feeding="off", encoder_layers=3, decoder_layers=2
+    ),
+    "--attention-normalizer sparsemax: the weights of --attention-score last are fixed; use --attention-normalizer "
+    "softmax": dict(attention_score="last", attention_normalizer="sparsemax"),
+    "--forget-gate-bias: got inf; give a finite number": dict(forget_gate_bias=math.inf),
+    "--scheduled-sampling-k: got nan; give a finite number": dict(
+        scheduled_sampling="constant", scheduled_sampling_k=math.nan
+    ),
+    "--scheduled-sampling-floor 0.8: --scheduled-sampling constant starts at 0.5; give less": dict(
+        scheduled_sampling="constant", scheduled_sampling_k=0.5, scheduled_sampling_floor=0.8
     ),
     "--attention-dropout 0.5 needs attention": dict(
         attention_score="none", input_feeding="off", attention_dropout=0.5
@@ -200,9 +229,33 @@ def test_source_longer_than_the_positions_of_location(left_pad):
     source, _, _ = batch(task, left_pad=left_pad)
     build(task, attention_score="location", attention_location_positions=6).encoder(source)
     short = build(task, attention_score="location", attention_location_positions=5).encoder
+    assert short.max_positions() == 5  # fairseq skips or refuses longer sources before they come here
     with pytest.raises(ValueError, match="--attention-location-positions 5: a source has 6 tokens, </s> included"):
         short(source)
     short(source[1:])  # the longest real source counts, not the width of the batch
+
+
+READ = ("readout_inputs", "state,context")
+
+
+@pytest.mark.parametrize("score", ["none", *ATTENTION_SCORES.names()])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_remedies_lead_from_any_preset_to_any_score(preset, score):
+    """Whoever does what the messages say comes to a model that can be built."""
+    options = {"bridge": "copy", **PRESETS[preset], "attention_score": score}
+    options = {option: 8 if re.search("_(dim|size)$", option) else value for option, value in options.items()}
+    for _ in range(9):
+        try:
+            AttnRNNModel.build_model(config(**options), toy_task())
+            return
+        except ValueError as error:
+            message = str(error)
+        remedy = re.search(r"use --([a-z-]+) ([\w,.]*[\w.])|(?:give|add) (?:--([a-z-]+)|context|state)", message)
+        assert remedy, message
+        option, value, size_option = remedy.groups()
+        option, value = (option, value) if option else (size_option, 8) if size_option else READ
+        options[option.replace("-", "_")] = value
+    pytest.fail(message)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

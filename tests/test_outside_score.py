@@ -94,6 +94,11 @@ class OneForAllPositions(AttentionScore):
         return dot(query, keys).sum(dim=2, keepdim=True)
 
 
+class Undefined(AttentionScore):
+    def forward(self, query, keys):
+        return dot(query, keys) * float("nan")
+
+
 class NoTensor(AttentionScore):
     def forward(self, query, keys):
         return dot(query, keys), None
@@ -107,6 +112,15 @@ class SizesDiffer(AttentionScore):
 class MaskToo(AttentionScore):
     def forward(self, query, keys, padding_mask):
         return dot(query, keys)
+
+
+class OptionOfItsOwn(AttentionScore):
+    size_option = "attention_width"
+
+
+class KeysWithoutPadding(AttentionKeys):
+    def forward(self, values, padding_mask=None):
+        return values[:, ~padding_mask.any(dim=0)]
 
 
 class FlatKeys(AttentionKeys):
@@ -141,6 +155,9 @@ WRONG = {
     Transposed: (Transposed, "B×T×S"),
     OneForAllPositions: (OneForAllPositions, "B×T×S"),
     NoTensor: (NoTensor, "B×T×S"),
+    Undefined: (Undefined, "NaN"),
+    OptionOfItsOwn: (OptionOfItsOwn, "attention_dim"),
+    KeysWithoutPadding: (with_keys(KeysWithoutPadding), "B×S×A"),
     SizesDiffer: (SizesDiffer, "B×T×S"),
     MaskToo: (MaskToo, "B×T×S"),
     FlatKeys: (with_keys(FlatKeys), "B×S×A"),

@@ -306,3 +306,21 @@ def test_preset_has_the_published_sizes(preset):
         cfg.encoder_embed_dim, cfg.encoder_hidden_size, cfg.decoder_embed_dim, cfg.decoder_hidden_size,
         hidden_layer, cfg.readout_dim, cfg.cell_input_dim,
     )  # fmt: skip
+
+
+# rates on: source embeddings, encoder layers and outputs, target embeddings, decoder layers and readout, weights
+DROPOUT = {
+    "attn_lstm_luong": (0.2, 0.2, 0.2, 0.2, 0.0),  # section 4.1, as Zaremba et al. (2015): between all layers
+    "attn_gru_bahdanau": (0.0, 0.0, 0.0, 0.0, 0.0),
+    "attn_gru_d2l": (0.0, 0.2, 0.0, 0.2, 0.2),
+    "attn_gru_location": (0.0, 0.0, 0.1, 0.0, 0.0),  # dropout_p = 0.1, on the decoder's embedding
+    "attn_gru_linear_readout": (0.5, 0.0, 0.5, 0.0, 0.0),  # ENC_DROPOUT = DEC_DROPOUT = 0.5, on embeddings
+}
+
+
+@pytest.mark.parametrize("preset", DROPOUT)
+def test_preset_drops_where_the_source_does(preset):
+    cfg = options_of(preset)
+    fill_defaults(cfg)
+    places = ("encoder_dropout_in", "encoder_dropout_out", "decoder_dropout_in", "decoder_dropout_out")
+    assert DROPOUT[preset] == tuple(cfg[place] for place in (*places, "attention_dropout"))

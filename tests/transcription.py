@@ -195,7 +195,7 @@ class Transcription:
         """What leaves a layer: residual connection from the second layer on, then layer norm."""
         if self.cfg.residual_connections and depth:
             h = h + below
-        if self.cfg.layer_norm:
+        if f"recurrence.norms.{depth}.weight" in side:
             names = ("weight", "bias")
             h = layer_norm({name: side[f"recurrence.norms.{depth}.{name}"] for name in names}, h)
         return h

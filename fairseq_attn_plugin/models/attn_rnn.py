@@ -15,7 +15,15 @@ from ..modules.recurrence import RecurrentStack
 from ..modules.recurrent_cells import RecurrentLayer
 from ..modules.scheduled_sampling import SCHEDULES, ScheduledSampling
 from .attn_rnn_checks import check_config
-from .attn_rnn_config import AttnRNNConfig, attention_size, encoder_dim, fill_defaults, query_sizes, readout_sizes
+from .attn_rnn_config import (
+    POSITIONS,
+    AttnRNNConfig,
+    attention_size,
+    encoder_dim,
+    fill_defaults,
+    query_sizes,
+    readout_sizes,
+)
 from .attn_rnn_decoder import AttnRNNDecoder, DecoderParts
 from .bridge import BRIDGES
 from .embedding import INIT_BOUND, build_embeddings
@@ -39,7 +47,7 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         cfg = merge_with_parent(AttnRNNConfig(), cfg, remove_missing=True)
         fill_defaults(cfg)
         check_config(cfg, task.source_dictionary, task.target_dictionary)
-        source_positions, target_positions = task.max_positions()
+        source_positions, target_positions = max_positions(cfg, task)
         embed_source, embed_target = build_embeddings(cfg, task.source_dictionary, task.target_dictionary)
         keys, attention = build_attention(cfg)
         recurrence = RecurrentStack(
@@ -52,6 +60,8 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             residual=cfg.residual_connections,
             layer_norm=cfg.layer_norm,
         )
+        if cfg.layer_norm and keys is None and not BRIDGES[cfg.bridge].reads_values:
+            recurrence.norms[-1] = nn.Identity()  # nothing reads the outputs of the top layer
         encoder = RNNEncoder(
             task.source_dictionary,
             embed_source,
@@ -68,6 +78,14 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         if model.alignment_loss_error and getattr(getattr(task, "cfg", None), "load_alignments", False):
             raise ValueError(f"--load-alignments: {model.alignment_loss_error}")
         return model
+
+
+def max_positions(cfg, task) -> Tuple[int, int]:
+    """Longest source and target, ``</s>`` included: those of the task, and no more than the score knows."""
+    source, target = task.max_positions()
+    if cfg.attention_score != "none" and ATTENTION_SCORES[cfg.attention_score].size_option == POSITIONS:
+        source = min(source, attention_size(cfg))
+    return source, target
 
 
 def alignment_loss_error(cfg) -> Optional[str]:
@@ -92,11 +110,10 @@ def build_attention(cfg):
     size, query_dim = attention_size(cfg), sum(query_sizes(cfg).values())
     bias = None if cfg.attention_bias is None else cfg.attention_bias == "on"
     keys, score = build_score(cfg.attention_score, query_dim, encoder_dim(cfg), size, bias)
-    projects_query = size is not None and score.size_option == "attention_dim"
     attention = Attention(
         score,
         NORMALIZERS[cfg.attention_normalizer](),
-        query_projection=nn.Linear(query_dim, size, bias=False) if projects_query else None,
+        query_projection=nn.Linear(query_dim, size, bias=False) if score.projects_query(size) else None,
         dropout=FairseqDropout(cfg.attention_dropout, module_name="Attention"),
     )
     return keys, attention
@@ -210,8 +227,8 @@ PRESETS = {
         readout_activation="maxout",
         readout_dim=500,
     ),
-    # Zhang et al., Dive into Deep Learning (2023), section 11.4, with dropout on the top outputs as well; TensorFlow's
-    # tutorial has the same decoder
+    # Zhang et al., Dive into Deep Learning (2023), section 11.4, with dropout on the top outputs as well; the decoder
+    # of TensorFlow's tutorial has this structure, in one layer and with biases
     "attn_gru_d2l": dict(
         cell="gru",
         dropout=0.2,

@@ -1,12 +1,13 @@
 """Checks of the options of ``attn_rnn``: one line of error with flag, value and remedy."""
 
+import math
 from pathlib import Path
 
 from ..modules.attention_scores import ATTENTION_SCORES
 from ..modules.normalizers import NORMALIZERS
 from ..modules.recurrent_cells import CELLS
 from ..modules.scheduled_sampling import SCHEDULES
-from .attn_rnn_config import attention_size, encoder_dim, flag, query_sizes, readout_sizes
+from .attn_rnn_config import POSITIONS, attention_size, encoder_dim, flag, query_sizes, readout_sizes
 from .bridge import BRIDGES
 
 
@@ -15,6 +16,10 @@ def check_config(cfg, source_dictionary, target_dictionary) -> None:
     _check_names(cfg)
     _check_numbers(cfg)
     _check_recurrence(cfg)
+    if not {"state", "context"} & set(readout_sizes(cfg)):
+        raise ValueError(
+            f"--readout-inputs {cfg.readout_inputs}: the output would not depend on the source; add state or context"
+        )
     if cfg.attention_score == "none":
         _check_without_attention(cfg)
     else:
@@ -38,6 +43,8 @@ def _check_numbers(cfg) -> None:
             continue
         if option.endswith(("_dim", "_size", "_layers", "_positions")) and value < 1:
             raise ValueError(f"{flag(option)}: got {value}; give at least 1")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{flag(option)}: got {value}; give a finite number")
         if "dropout" in option and not 0.0 <= value < 1.0:
             raise ValueError(f"{flag(option)}: got {value}; give a probability in [0, 1)")
     if not 0.0 <= cfg.scheduled_sampling_floor <= 1.0:
@@ -72,16 +79,22 @@ def _check_recurrence(cfg) -> None:
 
 
 def _check_attention(cfg) -> None:
-    score = ATTENTION_SCORES[cfg.attention_score]
-    if cfg.attention_query == "current" and "context" not in readout_sizes(cfg):
+    score, reads = ATTENTION_SCORES[cfg.attention_score], readout_sizes(cfg)
+    query = query_sizes(cfg)
+    if cfg.attention_query == "current" and "context" not in reads:
         raise ValueError(
             f"--readout-inputs {cfg.readout_inputs}: with --attention-query current the context enters nothing but the "
             "readout; add context, or use --attention-query previous, or --attention-score none"
         )
+    if "state" not in reads and not (score.reads_query and "state" in query):
+        raise ValueError(
+            f"--readout-inputs {cfg.readout_inputs}: neither the readout nor the query reads the decoder's state; add "
+            "state"
+        )
     _check_score_options(cfg, score)
-    query_dim, value_dim = sum(query_sizes(cfg).values()), encoder_dim(cfg)
+    query_dim, value_dim = sum(query.values()), encoder_dim(cfg)
     if score.needs_equal_sizes and attention_size(cfg) is None and query_dim != value_dim:
-        made_of = "--decoder-hidden-size" if list(query_sizes(cfg)) == ["state"] else "--attention-query-inputs"
+        made_of = "--decoder-hidden-size" if list(query) == ["state"] else "--attention-query-inputs"
         raise ValueError(
             f"--attention-score {cfg.attention_score}: the query has {query_dim} numbers ({made_of}), the "
             f"encoder's outputs {value_dim}; give --attention-dim to project both, or make them equal"
@@ -91,42 +104,60 @@ def _check_attention(cfg) -> None:
 def _check_score_options(cfg, score) -> None:
     """What the score does not read is an error, never dropped in silence."""
     given = f"--attention-score {cfg.attention_score}"
-    if cfg.attention_query_inputs is not None and not score.reads_query:
+    if not score.reads_query and list(query_sizes(cfg)) != ["state"]:
         raise ValueError(
-            f"--attention-query-inputs {cfg.attention_query_inputs}: {given} does not read the query; leave it out"
+            f"--attention-query-inputs {cfg.attention_query_inputs}: {given} does not read the query; use "
+            "--attention-query-inputs state"
         )
-    for option in ("attention_dim", "attention_location_positions"):
+    if not score.reads_query and cfg.attention_normalizer != "softmax":
+        raise ValueError(
+            f"--attention-normalizer {cfg.attention_normalizer}: the weights of {given} are fixed; use "
+            "--attention-normalizer softmax"
+        )
+    for option in ("attention_dim", POSITIONS):
         if cfg[option] is not None and option != score.size_option:
             why = "has no size of its own" if score.size_option is None else f"takes {flag(score.size_option)}"
             raise ValueError(f"{flag(option)} {cfg[option]}: {given} {why}; leave it out")
-    if cfg.attention_bias is not None and score.default_bias is None:
+    if cfg.attention_bias == "on" and score.default_bias is None:
         places = [name for name in ATTENTION_SCORES.names() if ATTENTION_SCORES[name].default_bias is not None]
         raise ValueError(
-            f"--attention-bias {cfg.attention_bias}: {given} has no place for a bias; leave it out, or use "
+            f"--attention-bias on: {given} has no place for a bias; use --attention-bias off, or one of "
             f"{', '.join(places)}"
         )
 
 
 def _check_without_attention(cfg) -> None:
     """What needs attention is an error without it, never dropped in silence."""
-    without = {"input_feeding": "off", "attention_query": "current", "attention_normalizer": "softmax"}
-    for option, remedy in without.items():
-        if cfg[option] != remedy:
+    without = dict(input_feeding="off", attention_query="current", attention_normalizer="softmax", attention_dropout=0)
+    optional = dict(attention_bias="off", attention_query_inputs="state", attention_dim=None)
+    optional[POSITIONS] = None
+    for option, remedy in {**without, **optional}.items():
+        if cfg[option] != remedy and not (option in optional and cfg[option] is None):
+            use = "leave it out" if remedy is None else f"use {flag(option)} {remedy}"
             raise ValueError(
-                f"{flag(option)} {cfg[option]} needs attention, and --attention-score is none; "
-                f"use {flag(option)} {remedy} or another --attention-score"
+                f"{flag(option)} {cfg[option]} needs attention, and --attention-score is none; {use}, or use another "
+                "--attention-score"
             )
-    for option in (
-        "attention_dim", "attention_bias", "attention_location_positions", "attention_query_inputs", "attention_dropout"
-    ):  # fmt: skip
-        if cfg[option]:
-            raise ValueError(
-                f"{flag(option)} {cfg[option]} needs attention, and --attention-score is none; leave it out"
-            )
-    if "context" in readout_sizes(cfg):
+    reads = ",".join(name for name in readout_sizes(cfg) if name != "context")
+    if reads != ",".join(readout_sizes(cfg)):
         raise ValueError(
             f"--readout-inputs {cfg.readout_inputs}: without attention (--attention-score none) there is no context; "
-            "leave it out"
+            f"use --readout-inputs {reads or 'state'}"
+        )
+    _check_source_is_seen(cfg, BRIDGES[cfg.bridge])
+
+
+def _check_source_is_seen(cfg, bridge) -> None:
+    """Without attention the bridge alone tells the decoder of the source, and what it does not read is idle."""
+    given = "without attention (--attention-score none)"
+    if not (bridge.reads_states or bridge.reads_values):
+        raise ValueError(f"--bridge {cfg.bridge}: {given} the decoder learns nothing of the source; use --bridge tanh")
+    if bridge.needs_backward_encoder:
+        raise ValueError(f"--bridge {cfg.bridge}: {given} the forward encoder is read by nothing; use --bridge tanh")
+    if cfg.encoder_layers > cfg.decoder_layers and not bridge.reads_values:
+        raise ValueError(
+            f"--encoder-layers {cfg.encoder_layers}: {given} decoder layer l starts from encoder layer l, and "
+            f"--decoder-layers is {cfg.decoder_layers}; use --encoder-layers {cfg.decoder_layers}, or --bridge mean"
         )
 
 
@@ -153,7 +184,13 @@ def _check_scheduled_sampling(cfg) -> None:
     if name != "none":
         schedule = SCHEDULES[name](cfg.scheduled_sampling_k, cfg.scheduled_sampling_slope)
         if not schedule.fits():
-            raise ValueError(f"--scheduled-sampling {name}: got {schedule.constants()}; give {schedule.limits}")
+            given = ", ".join(f"--scheduled-sampling-{key} {cfg[f'scheduled_sampling_{key}']}" for key in needs)
+            raise ValueError(f"{given}: --scheduled-sampling {name} takes {schedule.limits}")
+        if cfg.scheduled_sampling_floor >= schedule(0) and cfg.scheduled_sampling_floor:
+            raise ValueError(
+                f"--scheduled-sampling-floor {cfg.scheduled_sampling_floor}: --scheduled-sampling {name} starts at "
+                f"{schedule(0):g}; give less"
+            )
 
 
 def _check_embeddings(cfg, source_dictionary, target_dictionary) -> None:

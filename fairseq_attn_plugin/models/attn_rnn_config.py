@@ -11,6 +11,7 @@ from ..modules.recurrent_cells import CELLS
 from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
 
+POSITIONS = "attention_location_positions"
 LOCATION_POSITIONS = 1024
 """As many as fairseq's tasks allow by default."""
 
@@ -102,8 +103,8 @@ class AttnRNNConfig(FairseqDataclass):
     )
     attention_location_positions: Optional[int] = field(
         default=None,
-        metadata={"help": "source positions that --attention-score location knows; a longer source is an error "
-                          f"(default: {LOCATION_POSITIONS})"},
+        metadata={"help": "source positions that --attention-score location knows, a limit as --max-source-positions "
+                          f"is (default: {LOCATION_POSITIONS})"},
     )
     attention_normalizer: str = field(
         default="softmax", metadata={"help": f"scores to weights: {_choices(NORMALIZERS)}"}
@@ -193,10 +194,14 @@ def fill_defaults(cfg) -> None:
 def attention_size(cfg) -> Optional[int]:
     """A, what the score's option says or defaults to; None = the keys are the values."""
     score = ATTENTION_SCORES[cfg.attention_score]
-    if score.size_option is None:
-        return None
-    defaults = {"attention_dim": cfg.decoder_hidden_size, "attention_location_positions": LOCATION_POSITIONS}
-    return cfg[score.size_option] or (defaults[score.size_option] if score.always_projects else None)
+    defaults = {None: None, "attention_dim": cfg.decoder_hidden_size, POSITIONS: LOCATION_POSITIONS}
+    if score.size_option not in defaults:
+        raise ValueError(
+            f"--attention-score {cfg.attention_score}: {score.__qualname__}.size_option is {score.size_option!r}; "
+            f"choose from {', '.join(map(str, defaults))}"
+        )
+    given = score.size_option and cfg[score.size_option]
+    return given or (defaults[score.size_option] if score.always_projects else None)
 
 
 def readout_sizes(cfg) -> Dict[str, int]:

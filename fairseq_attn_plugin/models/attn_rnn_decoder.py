@@ -37,7 +37,7 @@ class Steps(NamedTuple):
     """What the recurrence leaves behind for all steps."""
 
     features: Tensor
-    """r(t), B×T×R."""
+    """r(t), B×T×R, or what ``projection`` makes of it."""
 
     weights: Optional[Tensor]
     """a(t), B×T×S; None without attention."""
@@ -151,11 +151,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         steps = (self._run_sampled if samples else self._run)(prev_output_tokens, carry, memory)
         self._cache(incremental_state, steps.carry)
         returned = steps.weights is not None and (self.training or self.need_attn)
-        return self._project(steps.features), {"attn": [steps.weights] if returned else None}
-
-    def _project(self, features: Tensor) -> Tensor:
-        """r(t) → input of the vocabulary projection."""
-        return features if self.projection is None else self.dropout_out(self.projection(features))
+        return steps.features, {"attn": [steps.weights] if returned else None}
 
     def output_layer(self, features: Tensor, **kwargs) -> Tensor:
         """B×T×D features → B×T×V logits."""
@@ -165,9 +161,12 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         return self.dropout_out(self.readout(state=state, word=word, context=context))
 
     def _run(self, tokens: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
-        """B×T decoder inputs → features, weights and what the last step hands on."""
+        """B×T decoder inputs → input of the vocabulary projection, weights and what the last step hands on."""
         words = self.dropout_in(self.embed_tokens(tokens))
-        return (self._run_steps if self.feeds_back else self._run_whole)(words, carry, memory)
+        steps = (self._run_steps if self.feeds_back else self._run_whole)(words, carry, memory)
+        if self.projection is None:
+            return steps
+        return steps._replace(features=self.dropout_out(self.projection(steps.features)))
 
     def _run_sampled(self, tokens: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
         """``_run`` word by word, some of the words the model's own (scheduled sampling)."""
@@ -179,7 +178,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             done.append(self._run(word.unsqueeze(1), done[-1].carry if done else carry, memory))
             if t + 1 < tokens.size(1):
                 with torch.no_grad():
-                    logits = self.output_layer(self._project(done[-1].features)).squeeze(1)
+                    logits = self.output_layer(done[-1].features).squeeze(1)
                     logits[:, self.dictionary.pad()] = float("-inf")
                 word = torch.where(is_true[:, t + 1], tokens[:, t + 1], self.scheduled_sampling.words(logits))
         features, weights, carries = zip(*done, strict=True)

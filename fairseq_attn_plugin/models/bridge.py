@@ -26,6 +26,12 @@ class Bridge(nn.Module):
     needs_backward_encoder = False
     """True where the encoder must read both ways."""
 
+    reads_states = True
+    """Whether the final states of the encoder's layers matter."""
+
+    reads_values = False
+    """Whether the outputs of its top layer do."""
+
     def __init__(self, encoder_dim: int, hidden_dim: int, num_layers: int, state_tensors: int):
         super().__init__()
         self.hidden_dim = hidden_dim
@@ -47,6 +53,8 @@ BRIDGES: Registry[Bridge] = Registry("--bridge", Bridge)
 @BRIDGES.register("zero")
 class ZeroBridge(Bridge):
     """Zeros: all that the decoder learns of the source comes through the attention."""
+
+    reads_states = False
 
     def bridge(self, layer: int, state: LayerState) -> LayerState:
         return tuple(part.new_zeros(part.size(0), self.hidden_dim) for part in state)
@@ -100,6 +108,9 @@ class BackwardBridge(TanhBridge):
 @BRIDGES.register("mean")
 class MeanBridge(TanhBridge):
     """tanh(W m + b) of the mean m of the encoder's outputs (Sennrich et al., 2017, section 2)."""
+
+    reads_states = False
+    reads_values = True
 
     def forward(self, final_state: List[LayerState], memory: AttentionMemory) -> List[LayerState]:
         mean = memory.mean()

@@ -64,8 +64,13 @@ class AttentionScore(nn.Module):
     def __init__(self, query_dim: int, key_dim: int):
         super().__init__()
 
+    @classmethod
+    def projects_query(cls, size: Optional[int]) -> bool:
+        """Whether queries arrive projected to ``size``, the value of ``size_option``."""
+        return size is not None and cls.size_option == "attention_dim"
+
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        """B×T×Q queries, B×S×A keys → B×T×S scores; padding is masked later."""
+        """B×T×Q queries, B×S×A keys → B×T×S scores, at least one of them finite; padding is masked later."""
         raise NotImplementedError
 
 
@@ -89,17 +94,17 @@ def build_score(
             say.
     """
     score_class = ATTENTION_SCORES[name]
-    projects_query = size is not None and score_class.size_option == "attention_dim"
-    sizes = (size if projects_query else query_dim, value_dim if size is None else size)
+    projected = score_class.projects_query(size)
+    sizes = (size if projected else query_dim, value_dim if size is None else size)
     options = {}
     if score_class.default_bias is not None:
         options["bias"] = score_class.default_bias if bias is None else bias
     takes = "takes (value_dim, attention_dim)", "takes (query_dim, key_dim)"
     keys = _checked(name, score_class.keys_class, "", lambda half: half(value_dim, size), takes[0])
     score = _checked(name, score_class, "", lambda half: half(*sizes, **options), takes[1])
-    source = 2 if size is None or projects_query else min(2, size)
-    values, query = torch.zeros(3, source, value_dim), torch.zeros(3, 4, sizes[0])
-    mask = torch.zeros(3, source, dtype=torch.bool)
+    source = 2 if size is None or projected else min(2, size)
+    values, query = (torch.linspace(-1, 1, 3 * n * d).view(3, n, d) for n, d in ((source, value_dim), (4, sizes[0])))
+    mask = (torch.arange(3 * source) == 3).view(3, source)  # where there are two positions, the second sentence has one
     with torch.no_grad():
         known = _checked(name, keys, ".forward", lambda half: half(values, mask), "gives B×S×A keys", (3, source, None))
         _checked(name, score, ".forward", lambda half: half(query, known), "gives B×T×S scores", (3, 4, source))
@@ -122,6 +127,8 @@ def _checked(name: str, what, method: str, call, contract: str, shape: Optional[
         due = "×".join("A" if size is None else str(size) for size in shape)
         got = type(result).__name__ if given is None else "×".join(map(str, given))
         raise ValueError(f"{named}, but where {due} was due, it returned {got}")
+    if result.isnan().any():
+        raise ValueError(f"{named}, but returned NaN")
     return result
 
 
@@ -245,11 +252,10 @@ class LocationKeys(AttentionKeys):
         """ValueError: a source has more tokens than there are positions."""
         real = torch.ones_like(values[:, :, 0], dtype=torch.long) if padding_mask is None else (~padding_mask).long()
         positions = (real.cumsum(dim=1) - 1).clamp(min=0)
-        longest = int(positions.max()) + 1
-        if longest > self.positions:
+        if positions.size(1) > self.positions and int(positions.max()) >= self.positions:
             raise ValueError(
-                f"--attention-location-positions {self.positions}: a source has {longest} tokens, </s> included; train "
-                "with more positions, or leave longer sources out"
+                f"--attention-location-positions {self.positions}: a source has {int(positions.max()) + 1} tokens, "
+                "</s> included; train with more positions"
             )
         return positions.unsqueeze(2)
 

@@ -1,5 +1,7 @@
 """Normalisers: scores over the source become attention weights. Masking is written here once, for all of them."""
 
+from typing import Optional
+
 import torch
 from entmax import entmax15, sparsemax
 from torch import Tensor, nn
@@ -11,13 +13,14 @@ class AttentionNormalizer(nn.Module):
     """Weights from scores; a subclass writes ``normalize`` for unpadded scores alone.
 
     Computed in float32 (float64 stays float64), so that half precision loses no small weight. A row of weights sums to
-    one and is exactly zero on padding; a row that is all padding has weights zero and gradient zero.
+    one and is exactly zero on padding; a row that is all padding has weights zero and gradient zero. Scores of -inf are
+    allowed where another of the row is finite.
     """
 
     sparse = False
     """True where a weight of a real position can be exactly zero (its logarithm is then -inf)."""
 
-    def forward(self, scores: Tensor, padding_mask: Tensor = None) -> Tensor:
+    def forward(self, scores: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         """
         Args:
             scores: B×T×S.

@@ -58,6 +58,11 @@ class RecurrentLayer:
         return torch.addmm(known, inputs, self.weight_ih_l0[:, -inputs.size(1) :].t())
 
 
+def _mix(new: Tensor, h: Tensor, update: Tensor) -> Tensor:
+    """(1 - z) n + z h in the type of h, which under autocast is not that of the gates."""
+    return torch.lerp(new.type_as(h), h, update.type_as(h))
+
+
 CELLS: Registry[RecurrentLayer] = Registry("--cell", RecurrentLayer)
 
 
@@ -102,7 +107,7 @@ class GRULayer(RecurrentLayer, nn.GRU):
         size = h.size(1)
         reset, update = torch.sigmoid(of_input[..., : 2 * size] + of_state[:, : 2 * size]).chunk(2, dim=1)
         new = torch.tanh(of_input[..., 2 * size :] + reset * of_state[:, 2 * size :])
-        return (torch.lerp(new, h, update),)
+        return (_mix(new, h, update),)
 
 
 @CELLS.register("rnn")
@@ -127,7 +132,7 @@ class ResetBeforeGRULayer(RecurrentLayer, nn.GRU):
         of_gates, of_new = of_input[..., : 2 * size], of_input[..., 2 * size :]
         reset, update = torch.sigmoid(torch.addmm(of_gates, h, weight[: 2 * size].t())).chunk(2, dim=1)
         new = torch.tanh(torch.addmm(of_new, reset * h, weight[2 * size :].t()))
-        return (torch.lerp(new, h, update),)
+        return (_mix(new, h, update),)
 
     def run(self, inputs: Inputs, state: Optional[LayerState]) -> Tuple[Inputs, LayerState]:
         if not isinstance(inputs, PackedSequence):

@@ -27,10 +27,12 @@ class Registry(Generic[T]):
         """Decorator that adds a class under ``name``.
 
         Raises:
-            ValueError: a second class of one name, or no subclass of ``base``.
+            ValueError: a second class of one name, no subclass of ``base``, or no name.
         """
 
         def add(cls: Type[T]) -> Type[T]:
+            if not isinstance(name, str) or name in ("", "none"):
+                raise ValueError(f"{self.flag}: {name!r} cannot be the name of {cls!r}; give another word")
             if name in self._classes:
                 raise ValueError(f"{self.flag}: {name!r} is registered already, by {self._classes[name].__qualname__}")
             if not (isinstance(cls, type) and issubclass(cls, self.base)):

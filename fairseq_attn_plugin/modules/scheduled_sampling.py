@@ -22,20 +22,16 @@ class Schedule:
     formula = ""
     """ε(i), as text."""
 
-    limits = "0 <= k <= 1"
+    limits = ""
     """What ``fits`` asks, as text."""
 
     def __init__(self, k: Optional[float], slope: Optional[float] = None):
         self.k = k
         self.slope = slope
 
-    def constants(self) -> str:
-        """``k 1.0, slope 0.1``."""
-        return ", ".join(f"{name} {getattr(self, name)}" for name in self.needs)
-
     def fits(self) -> bool:
-        """Whether ε starts as a probability and does not rise."""
-        return 0.0 <= self.k <= 1.0
+        """Whether ε is a probability at the start, does not rise, and is not always 1."""
+        raise NotImplementedError
 
     def __call__(self, update: int) -> float:
         """ε(i), before the floor."""
@@ -50,6 +46,10 @@ class ConstantSchedule(Schedule):
     """ε(i) = k."""
 
     formula = "k"
+    limits = "0 <= k < 1"
+
+    def fits(self) -> bool:
+        return 0.0 <= self.k < 1.0
 
     def __call__(self, update: int) -> float:
         return self.k
@@ -61,10 +61,10 @@ class LinearSchedule(Schedule):
 
     needs = ("k", "slope")
     formula = "k - slope * update"
-    limits = "0 <= k <= 1 and slope >= 0"
+    limits = "0 <= k <= 1 and slope > 0"
 
     def fits(self) -> bool:
-        return super().fits() and 0.0 <= self.slope < math.inf
+        return 0.0 <= self.k <= 1.0 and 0.0 < self.slope < math.inf
 
     def __call__(self, update: int) -> float:
         return self.k - self.slope * update

@@ -182,7 +182,9 @@ class ReversalTask(FairseqTask):
             return
         names = ("symbols",) if starts_anew else IDENTITY  # the weights may go on with data of their own
         positions = {name: getattr(self.cfg, name) for name in ("max_source_positions", "max_target_positions")}
-        self._restore({**saved, **positions}, names, ", or train anew in another --save-dir")  # as the model reads them
+        other = "leave --finetune-from-model out" if path == self.cfg.reversal_finetune_from_model else (
+            "train anew in another --save-dir")  # fmt: skip
+        self._restore({**saved, **positions}, names, f", or {other}")  # as the model reads them
 
     # Data
 
