@@ -1,6 +1,5 @@
 """Unknown words are replaced by what they attend to: by hand, with bad input, and after real decodings."""
 
-import importlib
 import logging
 import os
 import random
@@ -135,7 +134,7 @@ Generate test with beam=2: all right
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch, capfdbinary):
+def script(tmp_path, monkeypatch, capfd):
     """script(arguments...) runs the script in this process, in ``tmp_path``; returns its stdout and stderr."""
     for name, text in {"log": LOG, "source": "der\nx\nÄpfel der\nz\n", "words": "der\tthe\n"}.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -144,9 +143,9 @@ def script(tmp_path, monkeypatch, capfdbinary):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["replace_unknown.py", *map(str, arguments)])
-        capfdbinary.readouterr()
+        capfd.readouterr()
         runpy.run_path(str(ROOT / "scripts" / "replace_unknown.py"), run_name="__main__")
-        return tuple(text.decode() for text in capfdbinary.readouterr())
+        return tuple(capfd.readouterr())
 
     return run
 
@@ -233,23 +232,6 @@ def test_shell_script_passes_arguments_on(tmp_path):
 # Real decodings
 
 
-@pytest.fixture
-def fairseq(monkeypatch, capfdbinary):
-    """fairseq(name, options) runs ``fairseq-<name>`` in this process; returns its stdout."""
-
-    def run(name, options):
-        user_dir = [] if name == "preprocess" else ["--user-dir", str(PLUGIN), "--cpu"]
-        monkeypatch.setattr(sys, "argv", [f"fairseq-{name}", *user_dir, *options.split()])
-        capfdbinary.readouterr()
-        importlib.import_module(f"fairseq_cli.{name}").cli_main()
-        return capfdbinary.readouterr().out.decode()
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # matrices are small, and the tests may share the machine
-    yield run
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     """Sources of 1 to 7 letters and rare words, which no other sentence has; the target has all in capitals."""
@@ -270,12 +252,12 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture
-def trained(fairseq, corpus):
+def trained(command, corpus):
     """The corpus and a model that has learnt it; rare words are unknown on both sides."""
     if not (corpus / "checkpoint_last.pt").exists():
         splits = " ".join(f"--{name}pref {corpus / name}" for name in ("train", "valid", "test"))
-        fairseq("preprocess", f"-s src -t tgt {splits} --destdir {corpus} --thresholdsrc 2 --thresholdtgt 2")
-        fairseq("train", f"{corpus} --save-dir {corpus} --task translation --arch attn_lstm --cell gru --dropout 0 "
+        command("preprocess", f"-s src -t tgt {splits} --destdir {corpus} --thresholdsrc 2 --thresholdtgt 2")
+        command("train", f"{corpus} --save-dir {corpus} --task translation --arch attn_lstm --cell gru --dropout 0 "
                 "--encoder-direction bi --encoder-embed-dim 32 --decoder-embed-dim 32 --encoder-hidden-size 16 "
                 "--bridge linear --input-feeding off --parameter-init torch --optimizer adam --lr 0.01 --clip-norm 1 "
                 "--batch-size 64 --max-update 200 --disable-validation --num-workers 0 --seed 1")  # fmt: skip
@@ -294,10 +276,10 @@ def attended_alone(model, task, source: str, found: str) -> list:
 
 @pytest.mark.parametrize("padding", ["left", "right"])
 @pytest.mark.parametrize("kind", ["soft", "hard"])
-def test_after_a_real_decoding(fairseq, trained, script, kind, padding):
+def test_after_a_real_decoding(command, trained, script, kind, padding):
     # fairseq pads sources on the left; its flag --left-pad-source turns that off
     side = "--left-pad-source" if padding == "right" else ""
-    text = fairseq("generate", f"{trained} --path {trained}/checkpoint_last.pt --beam 2 --batch-size 24 --max-len-a 1 "
+    text = command("generate", f"{trained} --path {trained}/checkpoint_last.pt --beam 2 --batch-size 24 --max-len-a 1 "
                    f"--max-len-b 5 --required-batch-size-multiple 1 --print-alignment {kind} {side}")  # fmt: skip
     Path("log").write_text(text)
     found = {int(number): line for number, line in re.findall(r"^H-(\d+)\t\S+\t(.*)$", text, re.M)}
