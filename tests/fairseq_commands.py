@@ -11,7 +11,7 @@ import fairseq_attn_plugin
 PLUGIN = Path(fairseq_attn_plugin.__file__).parent
 SMALL = (
     "--encoder-embed-dim 8 --encoder-hidden-size 8 --decoder-embed-dim 8 --decoder-hidden-size 8 --bridge linear "
-    "--optimizer adam --lr 0.01 --batch-size 8 --no-epoch-checkpoints --num-workers 0"
+    "--optimizer adam --lr 0.01 --batch-size 8 --no-epoch-checkpoints"
 )
 
 

@@ -111,7 +111,7 @@ REVERSAL = (
 
 def accuracy_after(command, tmp_path, updates, *options):
     schedule = f"--max-update {updates} --total-num-update {updates}"
-    command("train", REVERSAL, schedule, "--save-dir", tmp_path, "--num-workers 0", *options)
+    command("train", REVERSAL, schedule, "--save-dir", tmp_path, *options)
     text = command("generate", f"--task reversal --path {tmp_path}/checkpoint_last.pt --scoring reversal --beam 5")
     assert len(hypotheses(text)) == 200
     return float(re.search(r"length=all sentence_accuracy=([\d.]+)", text).group(1))

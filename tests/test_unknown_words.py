@@ -260,7 +260,7 @@ def trained(command, corpus):
         command("train", f"{corpus} --save-dir {corpus} --task translation --arch attn_lstm --cell gru --dropout 0 "
                 "--encoder-direction bi --encoder-embed-dim 32 --decoder-embed-dim 32 --encoder-hidden-size 16 "
                 "--bridge linear --input-feeding off --parameter-init torch --optimizer adam --lr 0.01 --clip-norm 1 "
-                "--batch-size 64 --max-update 200 --disable-validation --num-workers 0 --seed 1")  # fmt: skip
+                "--batch-size 64 --max-update 200 --disable-validation --seed 1")  # fmt: skip
     return corpus
 
 

@@ -72,7 +72,7 @@ def test_hydra_example_trains_what_the_preset_does(command, tmp_path):
 
     options = "--task reversal --arch attn_lstm_reversal --decoder-embed-dim 24 --attention-score additive"
     options += " --max-update 5 --criterion cross_entropy --optimizer adam --lr 0.01 --clip-norm 1.0 --max-tokens 2000"
-    schedule = "--lr-scheduler polynomial_decay --total-num-update 660 --num-workers 0 --no-epoch-checkpoints"
+    schedule = "--lr-scheduler polynomial_decay --total-num-update 660 --no-epoch-checkpoints"
     twin = train(command, tmp_path / "twin", options, schedule)
     torch.testing.assert_close(ours, load(twin)["model"])
 
@@ -130,7 +130,7 @@ def test_validate_repeats_the_validation_of_the_training(command, tmp_path, task
     # how long a sentence may get, and so an accuracy, is up to the longest of its batch
     accuracies = [f"valid_{what}_accuracy" for what in ("token", "sentence", "alignment") if "reversal" in task]
     for batch_size, names in ((8, losses + accuracies), (3, losses)):
-        given = f"{task} --path {path} {every} --log-format json --num-workers 0 --batch-size {batch_size}"
+        given = f"{task} --path {path} {every} --log-format json --batch-size {batch_size}"
         found = last_validation(command("validate", given))
         for name in names:
             assert float(found[name]) == pytest.approx(float(expected[name]), abs=0.002), name
@@ -151,7 +151,7 @@ def test_alignments_of_a_corpus_can_be_supervised(command, tmp_path, task):
     """The corpus links a word to the one before its source, where the attention would not go by itself. The task pads
     sources on the left, and the links count from the first symbol; forced decoding shows the links of the reference."""
     common = f"{task} --arch attn_lstm_reversal --attention-score additive --attention-query previous --optimizer adam"
-    common += " --lr 0.005 --clip-norm 1 --batch-size 200 --max-update 150 --num-workers 0 --no-epoch-checkpoints"
+    common += " --lr 0.005 --clip-norm 1 --batch-size 200 --max-update 150 --no-epoch-checkpoints"
     criteria = {
         "guided": "--load-alignments --criterion label_smoothed_cross_entropy_with_alignment --alignment-lambda 1",
         "unguided": "--criterion label_smoothed_cross_entropy",
