@@ -19,11 +19,12 @@ RULES = {
     f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation",), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
     f"{PLUGIN}/tasks": ((f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics"), ()),
-    "scripts": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data"), ()),
+    f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark",), ()),
+    "scripts": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data", f"{PLUGIN}.benchmark"), ()),
     "data-prep": ((), ()),
 }
 # the public entry: importing it registers everything
-ENTRY = {"scripts": (PLUGIN,)}
+ENTRY = {"scripts": (PLUGIN,), f"{PLUGIN}/benchmark": (PLUGIN,)}
 
 
 def files(*patterns: str) -> List[Path]:
@@ -108,6 +109,7 @@ def test_no_file_is_long():
         ("evaluation/planted.py", "from ..tasks import reversal"),
         ("evaluation/metrics.py", "import torch.nn as nn"),
         ("evaluation/metrics.py", "from .plots import heat_map"),
+        ("benchmark/planted.py", "from ..models.attn_rnn import AttnRNNModel"),
         ("../scripts/planted.py", "from fairseq_attn_plugin.models import attn_rnn"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin"),
     ],

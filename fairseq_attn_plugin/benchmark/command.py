@@ -1,0 +1,160 @@
+"""The command: options, their errors, and what is written."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Dict, Iterable, Optional, Sequence, Tuple
+
+import torch
+from fairseq.criterions import CRITERION_REGISTRY
+
+from . import comparison, scaling
+from .report import machine, markdown
+from .systems import CHUNKED, PLAIN, SYSTEMS
+from .workloads import GPU_ONLY, GROUPS, WORKLOADS
+
+DESCRIPTION = "Measures this plugin's models beside fairseq's own lstm, on random sentences and with random weights."
+DTYPES = ("float32", "bfloat16")
+DEVICES = ("cpu", "cuda")
+MODES = ("table", "scaling")
+ONLY_TABLE = ("workloads", "measure", "dtype", "mixed")
+POSITIVE = ("rounds", "seconds", "steps", "threads")
+QUICK = {
+    "table": dict(workloads="reversal,nmt15", rounds=3, seconds=0.3),
+    "scaling": dict(lengths=(25, 200), beams=(2, 10), rounds=2, seconds=0.2),
+}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmark.sh", description=DESCRIPTION, allow_abbrev=False)
+    add = parser.add_argument
+    add("mode", nargs="?", default="table", help="table (the default), or scaling: time over source length and beam")
+    add("--workloads", help=f"from {_list((*WORKLOADS, *GROUPS))} (default: all; on a CPU without {_list(GPU_ONLY)})")
+    add("--systems", help=f"from {_list(SYSTEMS)} (default: all; scaling: {_list(scaling.SYSTEMS)})")
+    add("--measure", help=f"from {_list(comparison.MEASURES)} (default: all)")
+    add("--dtype", help=f"from {_list(DTYPES)} (default: {DTYPES[0]})")
+    add("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add("--rounds", type=int, help=f"rounds that count (default: {comparison.Plan.rounds}; scaling: "
+        f"{scaling.Plan.rounds})")  # fmt: skip
+    add("--seconds", type=float, help="how long one round of one system takes, about (default: "
+        f"{comparison.Plan.seconds}; scaling: {scaling.Plan.seconds})")  # fmt: skip
+    add("--steps", type=int, help="training steps or searches of a round, instead of --seconds")
+    add("--dropout", type=float, default=0.1, help="of all systems (default: 0.1)")
+    add("--criterion", help=f"of ours: {PLAIN} or {CHUNKED} (default: the second where fairseq knows it); fairseq's "
+        "lstm has the first")  # fmt: skip
+    add("--mixed", action="store_true", default=None, help="lengths between half and all of the workload's")
+    add("--threads", type=int, help="of torch on the CPU (default: torch's choice)")
+    add("--quick", action="store_true", help="fewer workloads or points, fewer and shorter rounds, unless given")
+    add("--output", type=Path, metavar="FILE.json", help="file for every timing; scaling draws FILE.png beside it")
+    return parser
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> None:
+    args = build_parser().parse_args(arguments)
+    try:
+        check(args)
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        print({"table": table, "scaling": scaling_table}[args.mode](args), end="")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def table(args: argparse.Namespace) -> str:
+    """Measures, writes all results so far after every measure, and returns the table."""
+    workloads = QUICK["table"]["workloads"] if args.quick and args.workloads is None else args.workloads
+    usual = [name for name in WORKLOADS if args.device == "cuda" or name not in GPU_ONLY]
+    plan = comparison.Plan(
+        workloads=some_of("--workloads", workloads, WORKLOADS, usual, GROUPS),
+        systems=some_of("--systems", args.systems, SYSTEMS, SYSTEMS),
+        measures=some_of("--measure", args.measure, comparison.MEASURES, comparison.MEASURES),
+        dtypes=some_of("--dtype", args.dtype, DTYPES, DTYPES[:1]),
+        mixed=bool(args.mixed),
+        threads=torch.get_num_threads(),
+        **common(args),
+    )
+    facts, results = machine(plan.device), []
+    for more in comparison.compare(plan):
+        results += more
+        write(args.output, machine=facts, plan=asdict(plan), results=[asdict(result) for result in results])
+    return markdown(plan, results, facts)
+
+
+def scaling_table(args: argparse.Namespace) -> str:
+    """Measures, writes the numbers and the picture, and returns the numbers as a table."""
+    quick = {name: QUICK["scaling"][name] for name in ("lengths", "beams")} if args.quick else {}
+    plan = scaling.Plan(
+        systems=some_of("--systems", args.systems, SYSTEMS, scaling.SYSTEMS), **quick, **common(args)
+    )
+    facts, panels = machine(plan.device), scaling.measure(plan)
+    write(args.output, machine=facts, plan=asdict(plan), panels=[asdict(panel) for panel in panels])
+    if args.output is not None:
+        scaling.draw(panels).savefig(args.output.with_suffix(".png"))
+    return scaling.markdown(panels, facts)
+
+
+def common(args: argparse.Namespace) -> Dict[str, object]:
+    """Options of both modes; those that are not given are left to the plan, or to what is quick."""
+    quick = {name: QUICK[args.mode][name] for name in ("rounds", "seconds")} if args.quick else {}
+    return {**quick, **given(args, "device", "rounds", "seconds", "steps", "dropout", "criterion")}
+
+
+def given(args: argparse.Namespace, *names: str) -> Dict[str, object]:
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises a ValueError with flag, value and remedy for what cannot be, before anything is measured."""
+    one_of("MODE", args.mode, MODES)
+    if args.mode == "scaling":
+        for name in given(args, *ONLY_TABLE):
+            raise ValueError(f"--{name}: scaling has workloads of its own; leave it out")
+    if one_of("--device", args.device, DEVICES) == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device: got 'cuda', and torch sees no GPU; choose cpu")
+    for name, value in given(args, *POSITIVE).items():
+        if value <= 0:
+            raise ValueError(f"--{name}: got {value}; give more than 0")
+    if not 0 <= args.dropout < 1:
+        raise ValueError(f"--dropout: got {args.dropout}; give at least 0 and less than 1")
+    if args.criterion is not None:
+        one_of("--criterion", args.criterion, [name for name in (PLAIN, CHUNKED) if name in CRITERION_REGISTRY])
+    if args.output is not None:
+        if args.output.suffix != ".json":
+            raise ValueError(f"--output: got '{args.output}'; give a name that ends in .json")
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def one_of(flag: str, value: str, choices: Iterable[str]) -> str:
+    if value not in choices:
+        raise ValueError(f"{flag}: got '{value}'; choose from {_list(choices)}")
+    return value
+
+
+def some_of(
+    flag: str,
+    value: Optional[str],
+    choices: Iterable[str],
+    default: Iterable[str],
+    groups: Optional[Dict[str, Tuple[str, ...]]] = None,
+) -> Tuple[str, ...]:
+    """Names between commas, each once; a group stands for its members.
+
+    Raises:
+        ValueError: one of them is none of the choices.
+    """
+    groups = groups or {}
+    names = tuple(default) if value is None else tuple(name.strip() for name in value.split(","))
+    for name in names:
+        one_of(flag, name, (*choices, *groups))
+    return tuple(dict.fromkeys(member for name in names for member in groups.get(name, (name,))))
+
+
+def write(path: Optional[Path], **content) -> None:
+    if path is not None:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
