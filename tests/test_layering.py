@@ -15,12 +15,14 @@ MAX_LINES = 400
 RULES = {
     f"{PLUGIN}/modules": ((f"{PLUGIN}.modules",), FAIRSEQ),
     f"{PLUGIN}/models": ((f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
+    f"{PLUGIN}/criterions": ((f"{PLUGIN}.modules",), ()),
     f"{PLUGIN}/data": ((f"{PLUGIN}.data",), ()),
     f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation",), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
     f"{PLUGIN}/tasks": ((f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics"), ()),
     f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark",), ()),
     "scripts": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data", f"{PLUGIN}.benchmark"), ()),
+    "scripts/convert_fairseq_lstm.py": ((f"{PLUGIN}.models.fairseq_lstm",), ()),
     "data-prep": ((), ()),
 }
 # the public entry: importing it registers everything
@@ -103,6 +105,7 @@ def test_no_file_is_long():
         ("models/planted.py", "from ..tasks.reversal import Reversal"),
         ("models/planted.py", "def late():\n    from .. import data"),
         ("data/planted.py", "from .. import evaluation"),
+        ("criterions/planted.py", "from ..models.attn_rnn import AttnRNN"),
         ("tasks/planted.py", "from ..models.attn_rnn import AttnRNN"),
         ("tasks/planted.py", "from ..evaluation import plots"),
         ("tasks/planted.py", "from fairseq_attn_plugin import models"),
@@ -111,6 +114,8 @@ def test_no_file_is_long():
         ("evaluation/metrics.py", "from .plots import heat_map"),
         ("benchmark/planted.py", "from ..models.attn_rnn import AttnRNNModel"),
         ("../scripts/planted.py", "from fairseq_attn_plugin.models import attn_rnn"),
+        ("../scripts/planted.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
+        ("../scripts/convert_fairseq_lstm.py", "from fairseq_attn_plugin.models import attn_rnn"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin"),
     ],
 )
@@ -126,6 +131,7 @@ def test_a_planted_import_is_found(path, source):
         ("models/planted.py", "from fairseq.models import FairseqEncoder\nfrom ..modules.registry import Registry"),
         ("tasks/planted.py", "from ..evaluation import metrics\nfrom ..evaluation.metrics import edits"),
         ("../scripts/planted.py", "import fairseq_attn_plugin\nfrom fairseq_attn_plugin.evaluation import plots"),
+        ("../scripts/convert_fairseq_lstm.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin_of_someone_else"),
     ],
 )
