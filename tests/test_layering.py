@@ -15,7 +15,7 @@ MAX_LINES = 400
 RULES = {
     f"{PLUGIN}/modules": ((f"{PLUGIN}.modules",), FAIRSEQ),
     f"{PLUGIN}/models": ((f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
-    f"{PLUGIN}/criterions": ((f"{PLUGIN}.modules",), ()),
+    f"{PLUGIN}/criterions": ((f"{PLUGIN}.criterions", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/data": ((f"{PLUGIN}.data",), ()),
     f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation",), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
