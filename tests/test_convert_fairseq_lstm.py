@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from argparse import Namespace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,11 @@ def script(monkeypatch, capfd):
 # What it reads
 
 
+def change(state, **entries):
+    """The checkpoint with other entries."""
+    return {**state, **entries}
+
+
 @pytest.mark.parametrize("numpy_package", ["numpy._core", "numpy.core"], ids=["numpy 2", "numpy 1"])
 def test_counts_of_eval_bleu_are_read_and_left_out(tmp_path, numpy_package):
     state = lstm_checkpoint(tmp_path / "lstm.pt")
@@ -61,6 +67,21 @@ def test_counts_of_eval_bleu_are_read_and_left_out(tmp_path, numpy_package):
     )
 
 
+def test_options_that_the_checkpoint_leaves_to_others(tmp_path):
+    """What it does not say is up to its preset; the file of its first embeddings may be gone; a task's options that
+    came without a dataclass stay what such a task takes."""
+    path, task = tmp_path / "lstm.pt", Namespace(task="translation_multi_simple_epoch")
+    state = lstm_checkpoint(path, arch="lstm_luong_wmt_en_de", encoder_layers=1, decoder_layers=1)
+    model = vars(state["cfg"]["model"])
+    del model["decoder_dropout_out"], model["decoder_dropout_in"]
+    model.update(encoder_embed_path="gone", dropout=0.4)
+    torch.save(change(state, cfg={"model": Namespace(**model), "task": task}), path)
+    convert_checkpoint(path, tmp_path / "out.pt")
+    found = load(tmp_path / "out.pt")["cfg"]
+    assert (found["model"]["decoder_dropout_out"], found["model"]["decoder_dropout_in"]) == (0.0, 0.4)
+    assert found["model"]["encoder_embed_path"] is None and found["task"] == task
+
+
 def foreign_classes(path):
     """What a checkpoint unpickles beside torch's own, whether or not something allows it."""
     with zipfile.ZipFile(path) as file:
@@ -72,16 +93,13 @@ def foreign_classes(path):
 # Mistakes
 
 
-def change(state, **entries):
-    """The checkpoint with other entries; with ``model``, other options of the model, or without a parameter."""
-    return {**state, **entries}
-
-
 def with_model(state, **options):
+    """Other options of the model."""
     return change(state, cfg={**state["cfg"], "model": Namespace(**{**vars(state["cfg"]["model"]), **options})})
 
 
 def with_parameters(state, **parameters):
+    """Other parameters, with __ for a point; None takes one away."""
     names = {name.replace("__", "."): value for name, value in parameters.items()}
     kept = {name: value for name, value in {**state["model"], **names}.items() if value is not None}
     return change(state, model=kept)
@@ -98,8 +116,8 @@ MISTAKES = {
         "fairseq cannot read it (KeyError: 'best_loss')",
     ),
     "foreign class": (
-        lambda state: change(state, more=Path("x")),
-        "not a checkpoint of fairseq, it holds a pathlib.PosixPath, which could run code",
+        lambda state: change(state, more=Fraction(1, 2)),
+        "not a checkpoint of fairseq, it holds a fractions.Fraction, which could run code",
     ),
     "another model": (
         lambda state: with_model(state, _name="transformer_iwslt_de_en"),
@@ -275,7 +293,8 @@ def test_training_goes_on_from_the_weights_alone(command, corpus, trained, tmp_p
             said[said.index("--arch") :], how.format(path), f"--disable-validation --save-dir {tmp_path}")
     old, new = load(path), load(tmp_path / "checkpoint_last.pt")
     torch.testing.assert_close(new["model"], old["model"], rtol=0, atol=0)
-    assert new["optimizer_history"][-1]["num_updates"] == 3 and new["extra_state"]["train_iterator"]["epoch"] == 1
+    place = new["extra_state"]["train_iterator"]
+    assert new["optimizer_history"][-1]["num_updates"] == place["iterations_in_epoch"] == 3 and place["epoch"] == 1
     assert {state["step"] for state in new["last_optimizer_state"]["state"].values()} == {3}
 
 

@@ -9,7 +9,7 @@ from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 import numpy as np
 import torch
@@ -94,18 +94,23 @@ def read_checkpoint(path: str) -> Dict[str, Any]:
     Raises:
         ValueError: it is something else.
     """
-    state = _load(path)
-    given = state.get("args") or (state.get("cfg") or {}).get("model")
-    if given is None or "model" not in state:
-        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model or its options")
-    given = vars(given) if isinstance(given, Namespace) else given
-    name = given.get("_name") or given.get("arch")
+    name = _architecture(path)
     model = ARCH_MODEL_REGISTRY.get(name)
     if model is AttnRNNModel:
         raise ValueError(f"{path}: a checkpoint of attn_rnn ({name}) already; there is nothing to convert")
     if model is not LSTMModel:
         raise ValueError(f"{path}: a checkpoint of {name}; give one of fairseq's lstm")
     return _upgraded(path)
+
+
+def _architecture(path: str) -> Optional[str]:
+    """``--arch`` of a checkpoint of whatever model and release."""
+    state = _load(path)
+    given = state.get("args") or (state.get("cfg") or {}).get("model")
+    if given is None or "model" not in state:
+        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model or its options")
+    given = vars(given) if isinstance(given, Namespace) else given
+    return given.get("_name") or given.get("arch")
 
 
 def _load(path: str) -> Dict[str, Any]:
