@@ -145,7 +145,7 @@ def test_dropout_is_where_its_option_says(monkeypatch):
     source, lengths, previous = batch(task)
     model(source, lengths, previous)
     b, s, t = *source.shape, previous.size(1)
-    encoder = [(0.1, (b, s, 5)), (0.2, (int(lengths.sum()), 6)), (0.2, (b, s, 6))]
+    encoder = [(0.1, (b, s, 5)), (0.2, (b, s, 6)), (0.2, (b, s, 6))]  # last: on the outputs
     step = [(0.4, (b, 8)), (0.5, (b, 1, s)), (0.4, (b, 8))]  # between the layers, on the weights, on the readout
     assert calls == [*encoder, (0.3, (b, t, 7)), *(step * t), (0.4, (b, t, 9))]
     plain = build(task, dropout=0.6)

@@ -1,16 +1,13 @@
 """The encoder: source tokens → values, the key half of the score, and the final states."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
-import torch
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..modules.attention_memory import AttentionMemory
 from ..modules.attention_scores import AttentionKeys
 from ..modules.recurrence import RecurrentStack
-from ..modules.recurrent_cells import LayerState
 from .bridge import flatten_state
 
 EncoderOut = Dict[str, List[Tensor]]
@@ -58,10 +55,10 @@ class RNNEncoder(FairseqEncoder):
             states after the last real token, layer by layer, one row for each row of the decoder.
         """
         padding_mask = src_tokens.eq(self.dictionary.pad())
-        lengths = (~padding_mask).sum(dim=1).cpu()  # torch packs by lengths on the CPU
-        if int(lengths.min()) == src_tokens.size(1):
+        if not padding_mask.any():
             padding_mask = None
-        values, final = self._encode(self.dropout_in(self.embed_tokens(src_tokens)), padding_mask, lengths)
+        embedded = self.dropout_in(self.embed_tokens(src_tokens))
+        values, final = self.recurrence(embedded, padding_mask=padding_mask)
         values = self.dropout_out(values)
         keys = [] if self.attention_keys is None else [self.attention_keys(values, padding_mask)]
         return {
@@ -71,23 +68,6 @@ class RNNEncoder(FairseqEncoder):
             "final_state": flatten_state(final),
             "row_index": [],
         }
-
-    def _encode(
-        self, embedded: Tensor, padding_mask: Optional[Tensor], lengths: Tensor
-    ) -> Tuple[Tensor, List[LayerState]]:
-        """B×S×E, B×S or None, B → B×S×M values, zero on padding, and per layer the B×M state after the last token."""
-        if padding_mask is None:
-            return self.recurrence(embedded)
-        # real tokens first, in order: torch packs right-padded batches only
-        order = torch.argsort(padding_mask.int(), dim=1, stable=True)
-        embedded = embedded.gather(1, order.unsqueeze(2).expand_as(embedded))
-        packed = pack_padded_sequence(embedded, lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
-        packed, final = self.recurrence(packed)
-        values, _ = pad_packed_sequence(packed, batch_first=True, total_length=padding_mask.size(1))
-        back = torch.argsort(order, dim=1).unsqueeze(2)
-        values = values.gather(1, back.expand_as(values)).masked_fill(padding_mask.unsqueeze(2), 0.0)
-        empty = padding_mask.all(dim=1, keepdim=True)  # a row without tokens was packed as one padding token
-        return values, [tuple(part.masked_fill(empty, 0.0) for part in state) for state in final]
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
         """Row i of the result is row ``new_order[i]``; values and keys are shared by a sentence's hypotheses."""

@@ -6,9 +6,9 @@ A stack's state is a list of its layers' states.
 from typing import Callable, List, Optional, Tuple
 
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
-from .recurrent_cells import CELLS, Inputs, LayerState
+from .padding import Padding
+from .recurrent_cells import CELLS, LayerState
 
 Step = Callable[[int, Optional[Tensor], List[LayerState]], Tuple[Tensor, List[LayerState]]]
 
@@ -58,23 +58,31 @@ class RecurrentStack(nn.Module):
         """Number of tensors in one layer's state."""
         return self.layers[0].state_tensors
 
-    def forward(self, inputs: Inputs, state: Optional[List[LayerState]] = None) -> Tuple[Inputs, List[LayerState]]:
+    def forward(
+        self, inputs: Tensor, state: Optional[List[LayerState]] = None, padding_mask: Optional[Tensor] = None
+    ) -> Tuple[Tensor, List[LayerState]]:
         """A whole sequence, one call of torch's kernel a layer.
 
         Args:
-            inputs: B×T×I, or a packed sequence.
+            inputs: B×T×I.
             state: per layer, B×H tensors (one direction); None = zeros.
+            padding_mask: B×T bool, True = padding, which goes with a state of zeros; None = no padding.
 
         Returns:
-            outputs of the top layer, B×T×DH or packed; per layer, the final state, B×DH.
+            outputs of the top layer, B×T×DH, zero on padding; per layer, the final state, B×DH.
         """
+        padding = None if padding_mask is None else Padding(padding_mask)
         final, below = [], inputs
         for depth, layer in enumerate(self.layers):
-            before = None if state is None else tuple(part.unsqueeze(0).contiguous() for part in state[depth])
-            outputs, after = layer.run(_on_data(self.dropout, below) if depth else below, before)
+            of_layer = self.dropout(below) if depth else below
+            if padding is None:
+                before = None if state is None else tuple(part.unsqueeze(0).contiguous() for part in state[depth])
+                outputs, after = layer.run(of_layer, before)
+            else:
+                outputs, after = layer.run_padded(of_layer, padding)
             final.append(tuple(part.transpose(0, 1).flatten(1) for part in after))  # D×B×H → B×DH
-            below = _on_data(lambda h, x, depth=depth: self._leave(depth, h, x), outputs, below)
-        return below, final
+            below = self._leave(depth, outputs, below)
+        return below if padding is None else below.masked_fill(padding_mask.unsqueeze(2), 0.0), final
 
     def _leave(self, depth: int, h: Tensor, below: Optional[Tensor]) -> Tensor:
         """What leaves a layer: its state, with the residual connection and the norm where they are asked for."""
@@ -106,10 +114,3 @@ class RecurrentStack(nn.Module):
             return below, after
 
         return step
-
-
-def _on_data(function: Callable, inputs: Inputs, *more: Inputs) -> Inputs:
-    """Applies a function of tensors to tensors, or to the data of packed sequences of one packing."""
-    if not isinstance(inputs, PackedSequence):
-        return function(inputs, *more)
-    return inputs._replace(data=function(inputs.data, *(other.data for other in more)))

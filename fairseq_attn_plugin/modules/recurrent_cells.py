@@ -3,17 +3,21 @@
 A layer's state is a tuple of B×H tensors: (h, c) for an LSTM, (h,) for the others.
 """
 
-from typing import Optional, Tuple, Union
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from .padding import Padding
 from .registry import Registry
 
 LayerState = Tuple[Tensor, ...]
-Inputs = Union[Tensor, PackedSequence]
+
+SATURATION = 2.0**14
+"""Far beyond what weights add up to, and finite in every type: its sigmoid is exactly 1, of the negative exactly 0."""
+WIDTH_MULTIPLE = 8
+"""Inputs of an odd width make bfloat16 kernels several times slower."""
 
 
 class RecurrentLayer:
@@ -28,10 +32,50 @@ class RecurrentLayer:
     has_forget_gate = False
     """True where ``--forget-gate-bias`` means something."""
 
-    def run(self, inputs: Inputs, state: Optional[LayerState]) -> Tuple[Inputs, LayerState]:
-        """B×T×I (or packed) inputs, D×B×H state or None → B×T×DH (or packed) outputs, D×B×H final state."""
+    holding_gates: Tuple[int, ...] = ()
+    """Per gate, what holds the state: -1 = saturate at 0, 1 = at 1, 0 = leave alone. Empty = nothing holds it."""
+
+    holds_in_inference = True
+    """False where torch's kernel, on the CPU and without gradients, is the faster one on packed sequences."""
+
+    def run(self, inputs: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
+        """B×T×I inputs, D×B×H state or None = zeros → B×T×DH outputs, D×B×H final state."""
         outputs, h = self(inputs, None if state is None else state[0])
         return outputs, (h,)
+
+    def run_padded(self, inputs: Tensor, padding: Padding) -> Tuple[Tensor, LayerState]:
+        """``run`` from zeros over the real tokens alone; what comes out on padding stands for nothing.
+
+        On a GPU, torch's kernels are made for packed sequences; on the CPU, for plain tensors.
+        """
+        faster = inputs.device.type == "cpu" and (self.holds_in_inference or torch.is_grad_enabled())
+        if self.holding_gates and faster and padding.is_outside:
+            return self._run_held(inputs, padding)
+        packed, final = self.run(padding.pack(inputs), None)
+        return padding.unpack(packed), tuple(part.masked_fill(padding.empty, 0.0) for part in final)
+
+    def _run_held(self, inputs: Tensor, padding: Padding) -> Tuple[Tensor, LayerState]:
+        """``run_padded`` on the plain tensor: constant columns, beside inputs and weights, saturate gates on padding.
+
+        What a cell adds up is held to the last bit, and before the first token it is zero, and so is h. After the last
+        one h is not held (an LSTM has an output gate, a GRU rounds), but read where that token stands.
+        """
+        columns = -inputs.size(2) % WIDTH_MULTIPLE or WIDTH_MULTIPLE
+        mask = padding.mask.unsqueeze(2)
+        inputs = torch.cat([inputs.masked_fill(mask, 0.0), mask.expand(-1, -1, columns).type_as(inputs)], dim=2)
+        hold = self.weight_ih_l0.new_tensor(self.holding_gates).mul(SATURATION / columns)
+        hold = hold.repeat_interleave(self.hidden_size).unsqueeze(1).expand(-1, columns)
+        weights = [w for w_ih, *others in self.all_weights for w in (torch.cat([w_ih, hold], dim=1), *others)]
+        zeros = inputs.new_zeros(len(self.all_weights), inputs.size(0), self.hidden_size)
+        outputs, _, *others = self._kernel(inputs, zeros, weights)
+        by_direction = outputs.unflatten(2, (-1, self.hidden_size))
+        ends = padding.edges[:, None, : by_direction.size(2), None].expand(-1, -1, -1, self.hidden_size)
+        h = by_direction.gather(1, ends).squeeze(1).transpose(0, 1)
+        return outputs, (h, *others)
+
+    def _kernel(self, inputs: Tensor, zeros: Tensor, weights: List[Tensor]) -> Tuple[Tensor, ...]:
+        """torch's kernel with other weights than the module's own, D×B×H zeros as the first state → outputs, state."""
+        raise NotImplementedError
 
     def step(self, known: Tensor, inputs: Optional[Tensor], state: LayerState) -> LayerState:
         """One step of a one-directional layer.
@@ -72,9 +116,13 @@ class LSTMLayer(RecurrentLayer, nn.LSTM):
 
     state_tensors = 2
     has_forget_gate = True
+    holding_gates = (-1, 1, 0, 0)
 
-    def run(self, inputs: Inputs, state: Optional[LayerState]) -> Tuple[Inputs, LayerState]:
+    def run(self, inputs: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
         return self(inputs, state)
+
+    def _kernel(self, inputs: Tensor, zeros: Tensor, weights: List[Tensor]) -> Tuple[Tensor, ...]:
+        return torch.lstm(inputs, (zeros, zeros), weights, True, 1, 0.0, self.training, self.bidirectional, True)
 
     def step(self, known: Tensor, inputs: Optional[Tensor], state: LayerState) -> LayerState:
         h, c = state
@@ -96,6 +144,12 @@ class LSTMLayer(RecurrentLayer, nn.LSTM):
 class GRULayer(RecurrentLayer, nn.GRU):
     """r, z = sigmoid(...), n = tanh(W x + r (U h + b)), h = (1 - z) n + z h: the reset gate after the product, as
     torch and cuDNN have it."""
+
+    holding_gates = (0, 1, 0)
+    holds_in_inference = False
+
+    def _kernel(self, inputs: Tensor, zeros: Tensor, weights: List[Tensor]) -> Tuple[Tensor, ...]:
+        return torch.gru(inputs, zeros, weights, True, 1, 0.0, self.training, self.bidirectional, True)
 
     def input_bias(self) -> Tensor:
         return self.bias_ih_l0
@@ -134,18 +188,16 @@ class ResetBeforeGRULayer(RecurrentLayer, nn.GRU):
         new = torch.tanh(torch.addmm(of_new, reset * h, weight[2 * size :].t()))
         return (_mix(new, h, update),)
 
-    def run(self, inputs: Inputs, state: Optional[LayerState]) -> Tuple[Inputs, LayerState]:
-        if not isinstance(inputs, PackedSequence):
-            return self._run(inputs, state)
-        padded, lengths = pad_packed_sequence(inputs, batch_first=True)
-        real = torch.arange(padded.size(1)).unsqueeze(0) < lengths.unsqueeze(1)
-        outputs, final = self._run(padded, state, real.to(padded.device))
-        return pack_padded_sequence(outputs, lengths, batch_first=True, enforce_sorted=False), final
+    def run(self, inputs: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
+        return self._run(inputs, state)
+
+    def run_padded(self, inputs: Tensor, padding: Padding) -> Tuple[Tensor, LayerState]:
+        return self._run(inputs, None, ~padding.mask)
 
     def _run(
         self, inputs: Tensor, state: Optional[LayerState], real: Optional[Tensor] = None
     ) -> Tuple[Tensor, LayerState]:
-        """``run`` on a tensor; where ``real`` (B×T bool) is False, the state stays as it is."""
+        """``run``; where ``real`` (B×T bool) is False, the state stays as it is."""
         outputs, final = [], []
         for direction, suffix in enumerate(("", "_reverse")[: 2 if self.bidirectional else 1]):
             w_ih, w_hh, b_ih, b_hh = (

@@ -1,0 +1,62 @@
+"""Where a batch is padding, and what its layers want to know of it, worked out once."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+
+class Padding:
+    """Padding of a batch, wherever it stands in a row.
+
+    Args:
+        mask: B×T bool, True = padding.
+    """
+
+    def __init__(self, mask: Tensor):
+        self.mask = mask
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """B×2 int64, the columns of the last and of the first real token; in a row without any, some columns."""
+        real = (~self.mask).int()
+        first, behind = real.argmax(dim=1), real.flip(1).argmax(dim=1)
+        return torch.stack([self.mask.size(1) - 1 - behind, first], dim=1)
+
+    @cached_property
+    def is_outside(self) -> bool:
+        """False where there is padding between real tokens."""
+        last, first = self.edges.unbind(1)
+        lengths = (~self.mask).sum(dim=1)
+        return bool(((last - first + 1 == lengths) | (lengths == 0)).all())
+
+    @cached_property
+    def empty(self) -> Tensor:
+        """B×1 bool, True = a row without real tokens."""
+        return self.mask.all(dim=1, keepdim=True)
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """B×T×1, columns with the real tokens first, in order."""
+        return torch.argsort(self.mask.int(), dim=1, stable=True).unsqueeze(2)
+
+    @cached_property
+    def _back(self) -> Tensor:
+        """B×T×1, the inverse of ``_order``."""
+        return torch.argsort(self._order, dim=1)
+
+    @cached_property
+    def _lengths(self) -> Tensor:
+        """B int64 on the CPU, as torch packs; at least 1: a row without tokens is packed as one padding token."""
+        return (~self.mask).sum(dim=1).cpu().clamp(min=1)
+
+    def pack(self, inputs: Tensor) -> PackedSequence:
+        """B×T×I → the real tokens, packed."""
+        inputs = inputs.gather(1, self._order.expand_as(inputs))
+        return pack_padded_sequence(inputs, self._lengths, batch_first=True, enforce_sorted=False)
+
+    def unpack(self, packed: PackedSequence) -> Tensor:
+        """Packed → B×T×I, every token in its column."""
+        outputs, _ = pad_packed_sequence(packed, batch_first=True, total_length=self.mask.size(1))
+        return outputs.gather(1, self._back.expand_as(outputs))
