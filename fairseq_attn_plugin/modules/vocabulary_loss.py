@@ -133,15 +133,19 @@ def _add_gradients(
     d_features, d_weight, d_bias = gradients
     if d_bias is not None:
         d_bias.add_(d_logits.sum(dim=0))
+    if product is d_logits:
+        if d_features is not None:
+            torch.mm(product, table, out=d_features[part])
+        if d_weight is not None:
+            d_weight.addmm_(product.t(), read)
+        return
     lift = 1.0
     if product.dtype == torch.float16:  # or small probabilities were zero; features up to 2 leave its range nowhere
         lift = 2.0 ** (15 - (len(read) - 1).bit_length())
-    if product is not d_logits:
-        torch.mul(d_logits, lift, out=product)
+        d_logits.mul_(lift)
+    product.copy_(d_logits)
     if d_features is not None:
-        d_features[part] = torch.mm(product, table).to(d_features.dtype) / lift
-    if d_weight is not None and product is d_logits:
-        d_weight.addmm_(product.t(), read)
-    elif d_weight is not None:
+        d_features[part].copy_(torch.mm(product, table)).div_(lift)
+    if d_weight is not None:
         for d_rows, columns in zip(d_weight.split(WEIGHT_ROWS), product.split(WEIGHT_ROWS, dim=1)):
             d_rows.add_(torch.mm(columns.t(), read), alpha=1 / lift)
