@@ -149,7 +149,17 @@ def test_batches_are_what_fairseq_makes(mixed):
 
 
 @pytest.mark.parametrize("system", ["fairseq", "no-feeding"])
-def test_every_hypothesis_has_the_length_of_the_target(system):
+@pytest.mark.parametrize("preference", [-9.0, 9.0], ids=["goes on", "ends soon"])
+def test_every_hypothesis_has_the_length_of_the_target(system, preference, monkeypatch):
+    def build_decided(setting, task):
+        """A model that by itself never, or always, writes ``</s>``."""
+        model = build_model(setting, task)
+        (bias,) = (p for p in model.decoder.parameters() if p.shape == (TINY.vocabulary,))
+        with torch.no_grad():
+            bias[task.target_dictionary.eos()] += preference
+        return model
+
+    monkeypatch.setattr("fairseq_attn_plugin.benchmark.work.build_model", build_decided)
     for beam in (1, 3):
         found = search(Setting(TINY, system, mixed=True), beam).run()
         assert [len(hypotheses) for hypotheses in found] == [beam] * TINY.sentences

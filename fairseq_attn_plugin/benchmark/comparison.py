@@ -121,7 +121,12 @@ def say(text: str) -> None:
 def describe(result: Result) -> str:
     """A result in a few words."""
     name = result.system if result.dtype == "float32" else f"{result.system} {result.dtype}"
-    return f"{name} {'does not run' if result.value is None else f'{result.value:,.0f} {result.unit}'}"
+    return f"{name} {'does not run' if result.value is None else f'{number(result.value)} {result.unit}'}"
+
+
+def number(value: float) -> str:
+    """Three digits or more."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def set_values(result: Result, values: List[float]) -> None:

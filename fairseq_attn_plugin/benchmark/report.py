@@ -4,23 +4,23 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List
 
 import fairseq
 import torch
 
-from .comparison import Plan, Result, Variant
+from .comparison import Plan, Result, Variant, number
 from .systems import REFERENCE
 from .workloads import WORKLOADS
 
 FLOOR = "train: share of the floor"
 LEGEND = (
     "Median over rounds in which the systems take turns, in brackets the interquartile range as a share of it; × is "
-    "the median of the rounds' ratios to fairseq's lstm (float32). For memory less is better, otherwise more. "
+    "the median of the rounds' ratios to fairseq's lstm (float32). For memory less is better, otherwise more."
 )
 FLOOR_LEGEND = (
-    "The floor of a training step is the time that its matrix products alone take at the rate of one large product "
-    "measured in the same rounds. "
+    " The floor of a training step is the time that its matrix products alone take at the rate of one large product "
+    "measured in the same rounds."
 )
 
 
@@ -63,7 +63,7 @@ def markdown(plan: Plan, results: List[Result], facts: Dict[str, str]) -> str:
             lines.append(_row(workload, f"{measure}, {unit}", variants, row, lambda r: _cell(r, notes)))
             if measure == "train":
                 lines.append(_row(workload, FLOOR, variants, row, _share))
-    lines += ["", *(f"[{number}] {note}  " for number, note in enumerate(notes, start=1)), *([""] if notes else [])]
+    lines += ["", *(f"[{place}] {note}  " for place, note in enumerate(notes, start=1)), *([""] if notes else [])]
     return "\n".join([*lines, *explanation(plan, results)]) + "\n"
 
 
@@ -102,11 +102,5 @@ def _cell(result: Result, notes: List[str]) -> str:
     return f"{number(result.value)}{scatter}" + (f" {result.ratio:.2f}×" if result.ratio else "")
 
 
-def number(value: float) -> str:
-    """Three digits or more."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
 def _share(result: Result) -> str:
-    share: Optional[float] = result.floor_share
-    return "" if share is None else f"{share:.0%}"
+    return "" if result.floor_share is None else f"{result.floor_share:.0%}"

@@ -39,7 +39,7 @@ class Plan:
 
     systems: Sequence[str] = SYSTEMS
     device: str = "cpu"
-    rounds: int = 3
+    rounds: int = 5
     seconds: float = 0.5
     steps: Optional[int] = None
     dropout: float = 0.1
@@ -134,6 +134,7 @@ def draw(panels: List[Panel]) -> Figure:
                 y = [float("nan") if value is None else 1000 * value for value in seconds]
                 axes.plot(panel.x, y, label=system, color=colour, marker="o", linewidth=2, clip_on=False)
             axes.set(title=panel.title, xlabel=panel.label, ylim=(0, None), xlim=(0, None))
+            axes.xaxis.get_major_locator().set_params(integer=True)
         figure.axes[0].set_ylabel(f"ms for one sentence, batches of {SENTENCES}")
         figure.legend(handles=figure.axes[0].lines, loc="outside upper center", ncols=len(panels[0].seconds))
     return figure
