@@ -3,7 +3,7 @@
 A layer's state is a tuple of B×H tensors: (h, c) for an LSTM, (h,) for the others.
 """
 
-from typing import List, Optional, Tuple
+from typing import Callable, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +32,14 @@ class RecurrentLayer:
     has_forget_gate = False
     """True where ``--forget-gate-bias`` means something."""
 
-    holding_gates: Tuple[int, ...] = ()
-    """Per gate, what holds the state: -1 = saturate at 0, 1 = at 1, 0 = leave alone. Empty = nothing holds it."""
+    kernel: Optional[Callable] = None
+    """torch's function behind the module; None = padded batches are packed."""
 
-    holds_in_inference = True
-    """False where torch's kernel, on the CPU and without gradients, is the faster one on packed sequences."""
+    plain_in_inference = False
+    """True where even without gradients the kernel, on the CPU, is faster on plain tensors than on packed sequences."""
+
+    holding_gates: Tuple[int, ...] = ()
+    """Per gate, what holds the state: -1 = saturate at 0, 1 = at 1, 0 = leave alone."""
 
     def run(self, inputs: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
         """B×T×I inputs, D×B×H state or None = zeros → B×T×DH outputs, D×B×H final state."""
@@ -48,34 +51,36 @@ class RecurrentLayer:
 
         On a GPU, torch's kernels are made for packed sequences; on the CPU, for plain tensors.
         """
-        faster = inputs.device.type == "cpu" and (self.holds_in_inference or torch.is_grad_enabled())
-        if self.holding_gates and faster and padding.is_outside:
-            return self._run_held(inputs, padding)
+        faster = inputs.device.type == "cpu" and (self.plain_in_inference or torch.is_grad_enabled())
+        if self.kernel is not None and faster and padding.is_outside:
+            return self._run_plain(inputs, padding)
         packed, final = self.run(padding.pack(inputs), None)
         return padding.unpack(packed), tuple(part.masked_fill(padding.empty, 0.0) for part in final)
 
-    def _run_held(self, inputs: Tensor, padding: Padding) -> Tuple[Tensor, LayerState]:
-        """``run_padded`` on the plain tensor: constant columns, beside inputs and weights, saturate gates on padding.
+    def _run_plain(self, inputs: Tensor, padding: Padding) -> Tuple[Tensor, LayerState]:
+        """``run_padded`` on the plain tensor, beside whose columns others tell padding from tokens.
 
-        What a cell adds up is held to the last bit, and before the first token it is zero, and so is h. After the last
-        one h is not held (an LSTM has an output gate, a GRU rounds), but read where that token stands.
+        Before the first token, h is exactly zero. After the last one h is not held (an LSTM has an output gate, a GRU
+        rounds), but read where that token stands.
         """
         columns = -inputs.size(2) % WIDTH_MULTIPLE or WIDTH_MULTIPLE
         mask = padding.mask.unsqueeze(2)
-        inputs = torch.cat([inputs.masked_fill(mask, 0.0), mask.expand(-1, -1, columns).type_as(inputs)], dim=2)
-        hold = self.weight_ih_l0.new_tensor(self.holding_gates).mul(SATURATION / columns)
-        hold = hold.repeat_interleave(self.hidden_size).unsqueeze(1).expand(-1, columns)
-        weights = [w for w_ih, *others in self.all_weights for w in (torch.cat([w_ih, hold], dim=1), *others)]
+        marks = mask if self.holding_gates else ~mask
+        inputs = torch.cat([inputs.masked_fill(mask, 0.0), marks.expand(-1, -1, columns).type_as(inputs)], dim=2)
+        weights = [w for direction in self.all_weights for w in self._weights_with_marks(columns, *direction)]
         zeros = inputs.new_zeros(len(self.all_weights), inputs.size(0), self.hidden_size)
-        outputs, _, *others = self._kernel(inputs, zeros, weights)
+        state = zeros if self.state_tensors == 1 else (zeros,) * self.state_tensors
+        outputs, _, *others = self.kernel(inputs, state, weights, True, 1, 0.0, self.training, self.bidirectional, True)
         by_direction = outputs.unflatten(2, (-1, self.hidden_size))
         ends = padding.edges[:, None, : by_direction.size(2), None].expand(-1, -1, -1, self.hidden_size)
         h = by_direction.gather(1, ends).squeeze(1).transpose(0, 1)
         return outputs, (h, *others)
 
-    def _kernel(self, inputs: Tensor, zeros: Tensor, weights: List[Tensor]) -> Tuple[Tensor, ...]:
-        """torch's kernel with other weights than the module's own, D×B×H zeros as the first state → outputs, state."""
-        raise NotImplementedError
+    def _weights_with_marks(self, columns: int, w_ih: Tensor, *others: Tensor) -> Tuple[Tensor, ...]:
+        """Marks of padding, in the last columns of the inputs, saturate gates: c of an LSTM is held to the last bit."""
+        hold = w_ih.new_tensor(self.holding_gates).mul(SATURATION / columns)
+        hold = hold.repeat_interleave(self.hidden_size).unsqueeze(1).expand(-1, columns)
+        return torch.cat([w_ih, hold], dim=1), *others
 
     def step(self, known: Tensor, inputs: Optional[Tensor], state: LayerState) -> LayerState:
         """One step of a one-directional layer.
@@ -116,13 +121,12 @@ class LSTMLayer(RecurrentLayer, nn.LSTM):
 
     state_tensors = 2
     has_forget_gate = True
+    kernel = staticmethod(torch.lstm)
+    plain_in_inference = True
     holding_gates = (-1, 1, 0, 0)
 
     def run(self, inputs: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
         return self(inputs, state)
-
-    def _kernel(self, inputs: Tensor, zeros: Tensor, weights: List[Tensor]) -> Tuple[Tensor, ...]:
-        return torch.lstm(inputs, (zeros, zeros), weights, True, 1, 0.0, self.training, self.bidirectional, True)
 
     def step(self, known: Tensor, inputs: Optional[Tensor], state: LayerState) -> LayerState:
         h, c = state
@@ -145,11 +149,8 @@ class GRULayer(RecurrentLayer, nn.GRU):
     """r, z = sigmoid(...), n = tanh(W x + r (U h + b)), h = (1 - z) n + z h: the reset gate after the product, as
     torch and cuDNN have it."""
 
+    kernel = staticmethod(torch.gru)
     holding_gates = (0, 1, 0)
-    holds_in_inference = False
-
-    def _kernel(self, inputs: Tensor, zeros: Tensor, weights: List[Tensor]) -> Tuple[Tensor, ...]:
-        return torch.gru(inputs, zeros, weights, True, 1, 0.0, self.training, self.bidirectional, True)
 
     def input_bias(self) -> Tensor:
         return self.bias_ih_l0
@@ -167,6 +168,15 @@ class GRULayer(RecurrentLayer, nn.GRU):
 @CELLS.register("rnn")
 class RNNLayer(RecurrentLayer, nn.RNN):
     """h = tanh(W x + U h + b) (Elman, 1990)."""
+
+    kernel = staticmethod(torch.rnn_tanh)
+
+    def _weights_with_marks(
+        self, columns: int, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+    ) -> Tuple[Tensor, ...]:
+        """Nothing holds the state; marks of tokens add the bias, so that padding before the first is tanh(0) = 0."""
+        bias = (b_ih + b_hh).div(columns).unsqueeze(1).expand(-1, columns)
+        return torch.cat([w_ih, bias], dim=1), w_hh, torch.zeros_like(b_ih), torch.zeros_like(b_hh)
 
     def step(self, known: Tensor, inputs: Optional[Tensor], state: LayerState) -> LayerState:
         return (torch.tanh(torch.addmm(self.add_inputs(known, inputs), state[0], self.weight_hh_l0.t())),)
