@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from fairseq.modules import FairseqDropout
 from fairseq.sequence_generator import SequenceGeneratorWithAlignment
 from fairseq.sequence_scorer import SequenceScorer
 from model_factory import batch, build, mechanism, toy_task
 from test_ladder import ALL
 
 from fairseq_attn_plugin.models.attn_rnn_decoder import AttnRNNDecoder
+from fairseq_attn_plugin.models.dropout import Dropout
 from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, AttentionKeys
 from fairseq_attn_plugin.modules.recurrent_cells import CELLS
 
@@ -137,17 +137,18 @@ def test_every_parameter_learns(options):
 def test_dropout_is_where_its_option_says(monkeypatch):
     """Every rate is another; what is dropped tells the place."""
     task, calls = toy_task(), []
-    monkeypatch.setattr(FairseqDropout, "forward", lambda self, x: calls.append((self.p, tuple(x.shape))) or x)
+    mask = Dropout.mask
+    monkeypatch.setattr(Dropout, "mask", lambda self, *x: calls.append((self.p, tuple(x[0]))) or mask(self, *x))
     model = build(
         task, encoder_layers=2, decoder_layers=2, dropout=0.9, attention_dropout=0.5, decoder_out_embed_dim=9,
         encoder_dropout_in=0.1, encoder_dropout_out=0.2, decoder_dropout_in=0.3, decoder_dropout_out=0.4,
     )  # fmt: skip
     source, lengths, previous = batch(task)
-    model(source, lengths, previous)
+    model.train()(source, lengths, previous)
     b, s, t = *source.shape, previous.size(1)
     encoder = [(0.1, (b, s, 5)), (0.2, (b, s, 6)), (0.2, (b, s, 6))]  # last: on the outputs
-    step = [(0.4, (b, 8)), (0.5, (b, 1, s)), (0.4, (b, 8))]  # between the layers, on the weights, on the readout
-    assert calls == [*encoder, (0.3, (b, t, 7)), *(step * t), (0.4, (b, t, 9))]
+    steps = [(0.4, (t, b, 8)), (0.5, (t, b, 1, s)), (0.4, (t, b, 8))]  # between layers, on the weights, on the readout
+    assert calls == [*encoder, (0.3, (b, t, 7)), *steps, (0.4, (b, t, 9))]
     plain = build(task, dropout=0.6)
     both = (plain.encoder.dropout_in, plain.encoder.dropout_out, plain.decoder.dropout_in, plain.decoder.dropout_out)
     assert [dropout.p for dropout in both] == [0.6] * 4 and plain.decoder.attention.dropout.p == 0.0

@@ -4,7 +4,6 @@ from typing import Optional, Tuple
 
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import FairseqEncoderDecoderModel, register_model, register_model_architecture
-from fairseq.modules import FairseqDropout
 from torch import nn
 
 from ..modules.attention import Attention
@@ -26,6 +25,7 @@ from .attn_rnn_config import (
 )
 from .attn_rnn_decoder import AttnRNNDecoder, DecoderParts
 from .bridge import BRIDGES
+from .dropout import Dropout
 from .embedding import INIT_BOUND, build_embeddings
 from .rnn_encoder import RNNEncoder
 
@@ -56,7 +56,7 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             cfg.encoder_hidden_size,
             cfg.encoder_layers,
             bidirectional=cfg.encoder_direction == "bi",
-            dropout=FairseqDropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
+            dropout=Dropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
             residual=cfg.residual_connections,
             layer_norm=cfg.layer_norm,
         )
@@ -67,8 +67,8 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             embed_source,
             recurrence,
             keys,
-            dropout_in=FairseqDropout(cfg.encoder_dropout_in, module_name="RNNEncoder"),
-            dropout_out=FairseqDropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
+            dropout_in=Dropout(cfg.encoder_dropout_in, module_name="RNNEncoder"),
+            dropout_out=Dropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
             max_positions=source_positions,
         )
         parts = build_decoder_parts(cfg, embed_target, attention, target_positions)
@@ -114,7 +114,7 @@ def build_attention(cfg):
         score,
         NORMALIZERS[cfg.attention_normalizer](),
         query_projection=nn.Linear(query_dim, size, bias=False) if score.projects_query(size) else None,
-        dropout=FairseqDropout(cfg.attention_dropout, module_name="Attention"),
+        dropout=Dropout(cfg.attention_dropout, module_name="Attention"),
     )
     return keys, attention
 
@@ -126,8 +126,8 @@ def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Att
     cell_input, input_dim = build_cell_input(cfg, query_is_previous, readout.output_dim)
     projection, vocabulary = build_vocabulary(cfg, embed_tokens, readout.output_dim)
 
-    def dropout(probability: float) -> FairseqDropout:
-        return FairseqDropout(probability, module_name="AttnRNNDecoder")
+    def dropout(probability: float) -> Dropout:
+        return Dropout(probability, module_name="AttnRNNDecoder")
 
     recurrence = RecurrentStack(
         cfg.cell,

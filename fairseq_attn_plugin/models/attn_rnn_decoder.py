@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from ..modules.attention import Attention
 from ..modules.attention_memory import AttentionMemory
 from ..modules.combination import Combination
+from ..modules.fused_loop import FusedLoop, LoopModules
 from ..modules.recurrence import RecurrentStack
 from ..modules.recurrent_cells import LayerState
 from ..modules.scheduled_sampling import ScheduledSampling
+from ..modules.step_tapes import PreparedWeights, linear_tape
 from .bridge import Bridge, flatten_state, unflatten_state
 from .rnn_encoder import EncoderOut, memory_of
 
@@ -106,6 +108,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         for name, part in vars(parts).items():
             setattr(self, name, part)
         self.need_attn = True
+        self.fused = True
 
     @property
     def feeds_back(self) -> bool:
@@ -132,7 +135,10 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             ``{"attn": None}`` without attention and where the search did not ask for it.
         """
         features, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
-        return (features if features_only else self.output_layer(features)), extra
+        if features_only:
+            return features, extra
+        prepared = None if incremental_state is None else self._prepared(incremental_state)
+        return self.output_layer(features, prepared), extra
 
     def extract_features(
         self,
@@ -148,22 +154,46 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         else:
             prev_output_tokens = prev_output_tokens[:, -1:]
         samples = self.training and self.scheduled_sampling is not None and incremental_state is None
-        steps = (self._run_sampled if samples else self._run)(prev_output_tokens, carry, memory)
+        if samples:
+            steps = self._run_sampled(prev_output_tokens, carry, memory)
+        else:
+            steps = self._run(prev_output_tokens, carry, memory, self._prepared(incremental_state))
         self._cache(incremental_state, steps.carry)
         returned = steps.weights is not None and (self.training or self.need_attn)
         return steps.features, {"attn": [steps.weights] if returned else None}
 
-    def output_layer(self, features: Tensor, **kwargs) -> Tensor:
+    def output_layer(self, features: Tensor, prepared: Optional[PreparedWeights] = None, **kwargs) -> Tensor:
         """B×T×D features → B×T×V logits."""
-        return self.vocabulary(features)
+        weight, bias = self.vocabulary.weight, self.vocabulary.bias
+        if prepared is None or torch.is_grad_enabled():
+            return self.vocabulary(features).type_as(weight)
+        rows = linear_tape(prepared, [weight], bias).forward(0, [features.flatten(0, 1)], weight.dtype)
+        return rows.unflatten(0, features.shape[:2])
 
     def _read(self, state: Tensor, word: Tensor, context: Optional[Tensor]) -> Tensor:
         return self.dropout_out(self.readout(state=state, word=word, context=context))
 
-    def _run(self, tokens: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
+    def _prepared(self, incremental_state: Optional[IncrementalState]) -> PreparedWeights:
+        """For this pass, or for the search that ``incremental_state`` belongs to."""
+        kept = self.get_incremental_state(incremental_state, "prepared")
+        if kept is None:
+            device = self.vocabulary.weight.device.type
+            dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+            kept = {"weights": PreparedWeights(dtype)}
+            if incremental_state is not None:
+                self.set_incremental_state(incremental_state, "prepared", kept)
+        return kept["weights"]
+
+    def _run(
+        self, tokens: Tensor, carry: Carry, memory: AttentionMemory, prepared: Optional[PreparedWeights]
+    ) -> Steps:
         """B×T decoder inputs → input of the vocabulary projection, weights and what the last step hands on."""
         words = self.dropout_in(self.embed_tokens(tokens))
-        steps = (self._run_steps if self.feeds_back else self._run_whole)(words, carry, memory)
+        searches = tokens.size(1) == 1 and not torch.is_grad_enabled()
+        if self.fused and prepared is not None and (self.feeds_back or searches):
+            steps = self._run_fused(words, carry, memory, prepared)
+        else:
+            steps = (self._run_steps if self.feeds_back else self._run_whole)(words, carry, memory)
         if self.projection is None:
             return steps
         return steps._replace(features=self.dropout_out(self.projection(steps.features)))
@@ -175,7 +205,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         done: List[Steps] = []
         word = tokens[:, 0]
         for t in range(tokens.size(1)):
-            done.append(self._run(word.unsqueeze(1), done[-1].carry if done else carry, memory))
+            done.append(self._run(word.unsqueeze(1), done[-1].carry if done else carry, memory, None))
             if t + 1 < tokens.size(1):
                 with torch.no_grad():
                     logits = self.output_layer(done[-1].features).squeeze(1)
@@ -194,16 +224,37 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             context, weights = self.attention(self.query(state=states, word=words), memory)
         return Steps(self._read(states, words, context), weights, Carry(layers, None, None))
 
+    def _run_fused(
+        self, words: Tensor, carry: Carry, memory: AttentionMemory, prepared: PreparedWeights
+    ) -> Steps:
+        """``_run_steps``, fast."""
+        modules = LoopModules(
+            self.cell_input,
+            self.recurrence,
+            self.query,
+            self.attention,
+            self.readout,
+            self.dropout_out,
+            self.query_is_previous,
+            self.input_feeding,
+        )
+        outputs = FusedLoop(modules, prepared, words, *carry, memory).run()
+        features = outputs.feeds
+        if features is None:
+            features = self._read(outputs.tops, words, outputs.contexts)
+        layers, feed, context = outputs.carry
+        return Steps(features, outputs.weights, Carry(layers, feed, context if self._keeps_context else None))
+
     def _run_steps(self, words: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
         """The same, step by step: the readable reference of the recurrence."""
         step = self.recurrence.stepper(None if "word" in self.cell_input.inputs else words)
         layers, feed, context = carry
         tops, contexts, weights, feeds = [], [], [], []
-        for t in range(words.size(1)):
-            word = words[:, t]
+        for t, word in enumerate(words.unbind(1)):
             if self.query_is_previous:
                 context, weight = self._attend(layers[-1][0], word, context, memory)
-            top, layers = step(t, self.cell_input(word=word, context=context, feed=feed), layers)
+            fed = self.cell_input(word=word, context=context, feed=feed) if self.cell_input.inputs else None
+            top, layers = step(t, fed, layers)
             if not self.query_is_previous:
                 context, weight = self._attend(top, word, context, memory)
             if feed is not None:
@@ -234,6 +285,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         """What the first step starts from; f(0) = c(0) = 0."""
         memory = memory_of(encoder_out)
         layers = self.bridge(unflatten_state(encoder_out["final_state"], self.recurrence.state_tensors), memory)
+        layers = [tuple(part.type_as(self.vocabulary.weight) for part in layer) for layer in layers]
         h = layers[-1][0]
         feed = h.new_zeros(h.size(0), self.readout.output_dim) if self.input_feeding else None
         context = h.new_zeros(h.size(0), memory.values.size(2)) if self._keeps_context else None

@@ -1,7 +1,7 @@
 """What the decoder attends to: a batch of encoded sentences, shared by all hypotheses of each sentence."""
 
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -60,6 +60,12 @@ class AttentionMemory:
             real = (~self.padding_mask).unsqueeze(2).type_as(self.values)
             means = (self.values * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
         return means if self.row_index is None else means.index_select(0, self.row_index)
+
+    def by_sentence(self) -> Tuple["AttentionMemory", int]:
+        """This memory and K, where each sentence is read by K rows in a row; else one that has a copy of its sentence
+        for every row, and 1."""
+        beam = self.beam_size()
+        return (self, beam) if beam is not None else (self.select(self.row_index), 1)
 
     def beam_size(self) -> Optional[int]:
         """K where rows K·b to K·b+K-1 read sentence b for every b; None for any other pattern."""

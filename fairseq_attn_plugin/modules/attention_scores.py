@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from .attention_tapes import AdditiveTape, LinearThen, MemoryTape
 from .registry import Registry
+from .step_tapes import FunctionTape, PreparedWeights, linear_tape
 
 COSINE_EPS = 1e-6  # float16 can hold it
 
@@ -72,6 +74,11 @@ class AttentionScore(nn.Module):
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """B×T×Q queries, B×S×A keys → B×T×S scores, at least one of them finite; padding is masked later."""
         raise NotImplementedError
+
+    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
+        """Itself for T steps of a ``FusedLoop`` over B×S×A keys: ``forward`` and autograd, unless a subclass has
+        something faster."""
+        return FunctionTape(self, [keys], module=self)
 
 
 ATTENTION_SCORES: Registry[AttentionScore] = Registry("--attention-score", AttentionScore)
@@ -142,12 +149,17 @@ class DotScore(AttentionScore):
         return torch.bmm(query, keys.transpose(1, 2))
 
 
+
 @ATTENTION_SCORES.register("scaled_dot")
 class ScaledDotScore(DotScore):
     """e(j) = q · k(j) / sqrt(A) (Vaswani et al., 2017, eq. 1)."""
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return super().forward(query / math.sqrt(keys.size(2)), keys)
+
+    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
+        return MemoryTape(keys, True, steps, prepared.dtype, 1 / math.sqrt(keys.size(2)))
+
 
 
 class CosineKeys(AttentionKeys):
@@ -174,6 +186,10 @@ class CosineScore(DotScore):
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return self.log_scale.exp() * super().forward(normalize(query, dim=2, eps=COSINE_EPS), keys)
 
+    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
+        return AttentionScore.tape(self, keys, prepared, steps)
+
+
 
 @ATTENTION_SCORES.register("general")
 class GeneralScore(AttentionScore):
@@ -188,6 +204,11 @@ class GeneralScore(AttentionScore):
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return torch.bmm(self.linear(query), keys.transpose(1, 2))
+
+    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
+        linear = linear_tape(prepared, [self.linear.weight], self.linear.bias, steps=steps)
+        return LinearThen(linear, MemoryTape(keys, True, steps, prepared.dtype))
+
 
 
 @ATTENTION_SCORES.register("concat")
@@ -214,6 +235,10 @@ class ConcatScore(AttentionScore):
         shifted = query if self.bias is None else query + self.bias
         hidden = shifted.unsqueeze(2) + keys.unsqueeze(1)  # B×T×S×A
         return torch.tanh(hidden).matmul(self.output_vector())
+
+    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
+        return AdditiveTape(keys, self.output_vector(), self.bias)
+
 
 
 @ATTENTION_SCORES.register("additive")
@@ -274,7 +299,16 @@ class LocationScore(AttentionScore):
         self.linear = nn.Linear(query_dim, key_dim, bias=bias)
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        return self.linear(query).gather(2, keys.transpose(1, 2).expand(-1, query.size(1), -1))
+        return self._gather(self.linear(query), keys)
+
+    @staticmethod
+    def _gather(everywhere: Tensor, keys: Tensor) -> Tensor:
+        return everywhere.gather(2, keys.transpose(1, 2).expand(-1, everywhere.size(1), -1))
+
+    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
+        linear = linear_tape(prepared, [self.linear.weight], self.linear.bias, steps=steps)
+        return LinearThen(linear, FunctionTape(self._gather, [keys]))
+
 
 
 class LastKeys(AttentionKeys):

@@ -6,7 +6,9 @@ import torch
 from entmax import entmax15, sparsemax
 from torch import Tensor, nn
 
+from .attention_tapes import SoftmaxTape
 from .registry import Registry
+from .step_tapes import FunctionTape
 
 
 class AttentionNormalizer(nn.Module):
@@ -37,6 +39,10 @@ class AttentionNormalizer(nn.Module):
         scores = scores.masked_fill(mask, float("-inf")).masked_fill(nothing, 0.0)
         return self.normalize(scores).masked_fill(mask, 0.0)
 
+    def tape(self, padding_mask: Optional[Tensor]):
+        """Itself for the steps of a ``FusedLoop``."""
+        return FunctionTape(lambda scores: self(scores, padding_mask))
+
     def normalize(self, scores: Tensor) -> Tensor:
         """B×T×S scores, -inf where nothing may be attended to → B×T×S weights over the last dimension."""
         raise NotImplementedError
@@ -51,6 +57,9 @@ class Softmax(AttentionNormalizer):
 
     def normalize(self, scores: Tensor) -> Tensor:
         return torch.softmax(scores, dim=-1)
+
+    def tape(self, padding_mask: Optional[Tensor]) -> SoftmaxTape:
+        return SoftmaxTape(padding_mask)
 
 
 @NORMALIZERS.register("sparsemax")

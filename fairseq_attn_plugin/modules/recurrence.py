@@ -3,12 +3,13 @@
 A stack's state is a list of its layers' states.
 """
 
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, List, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 
 from .padding import Padding
 from .recurrent_cells import CELLS, LayerState
+from .step_tapes import FunctionTape, Grads, PreparedWeights, add, dropout_tape
 
 Step = Callable[[int, Optional[Tensor], List[LayerState]], Tuple[Tensor, List[LayerState]]]
 
@@ -100,17 +101,76 @@ class RecurrentStack(nn.Module):
             step(t, fed, state) → (output, state), where ``fed`` is B×(I - I'), the other columns, or None where
             I' = I; ``output`` is that of the top layer, B×H.
         """
-        known = None if inputs is None else self.layers[0].gates_of(inputs)
+        known = None if inputs is None else self.layers[0].gates_of(inputs).unbind(1)
         biases = [layer.input_bias() for layer in self.layers]
 
         def step(t: int, fed: Optional[Tensor], state: List[LayerState]) -> Tuple[Tensor, List[LayerState]]:
             after, below = [], None
             for depth, layer in enumerate(self.layers):
                 if depth == 0:
-                    after.append(layer.step(biases[0] if known is None else known[:, t], fed, state[0]))
+                    after.append(layer.step(biases[0] if known is None else known[t], fed, state[0]))
                 else:
                     after.append(layer.step(biases[depth], self.dropout(below), state[depth]))
                 below = self._leave(depth, after[-1][0], below)
             return below, after
 
         return step
+
+    def tape(self, prepared: PreparedWeights, known: Optional[Tensor], steps: int) -> "StackTape":
+        """The layers' steps for a ``FusedLoop``; ``known`` is ``inputs`` of ``stepper``."""
+        return StackTape(self, prepared, known, steps)
+
+
+class StackTape:
+    """See ``step_tapes``: a step takes B×X tensors, the other columns of the first layer's input, and the state."""
+
+    def __init__(self, stack: RecurrentStack, prepared: PreparedWeights, known: Optional[Tensor], steps: int):
+        depth = len(stack.layers)
+        self.residual = stack.residual
+        self.cells = [
+            layer.tape_class(layer, prepared, of_inputs, steps)
+            for layer, of_inputs in zip(stack.layers, [known] + [None] * (depth - 1))
+        ]
+        self.norms = [None] * depth
+        if stack.norms is not None:
+            self.norms = [FunctionTape(norm, module=norm) for norm in stack.norms]
+        self.dropouts = [dropout_tape(stack.dropout, steps) for _ in self.cells]
+        self._tapes = [*self.cells, *(norm for norm in self.norms if norm is not None)]
+
+    @property
+    def shared(self) -> List[Optional[Tensor]]:
+        return [tensor for tape in self._tapes for tensor in tape.shared]
+
+    def shared_grads(self) -> Grads:
+        return [grad for tape in self._tapes for grad in tape.shared_grads()]
+
+    def forward(self, t: int, fed: Sequence[Tensor], state: List[LayerState]) -> Tuple[Tensor, List[LayerState]]:
+        after, below = [], None
+        for depth, cell in enumerate(self.cells):
+            dropout, norm = self.dropouts[depth], self.norms[depth]
+            if depth:
+                fed = [below if dropout is None else dropout.forward(t, below)]
+            after.append(cell.forward(t, fed, state[depth]))
+            h = after[-1][0]
+            h = h + below if self.residual and depth else h
+            below = h if norm is None else norm.forward(t, h)
+        return below, after
+
+    def backward(self, t: int, top: Optional[Tensor], states: List[Grads]) -> Optional[Tensor]:
+        """Gradient of the output, and of the states after the step, which become those of the states before → gradient
+        of ``fed``, side by side."""
+        below = top
+        for depth in reversed(range(len(self.cells))):
+            dropout, norm = self.dropouts[depth], self.norms[depth]
+            left = below if norm is None or below is None else norm.backward(t, below)
+            states[depth][0] = add(states[depth][0], left)
+            if all(grad is None for grad in states[depth]):
+                below = left
+                continue
+            below, states[depth] = self.cells[depth].backward(t, states[depth])
+            if depth:
+                below = below if dropout is None else dropout.backward(t, below)
+                below = add(below, left if self.residual else None)
+        return below
+
+

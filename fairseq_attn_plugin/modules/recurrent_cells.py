@@ -3,12 +3,13 @@
 A layer's state is a tuple of B×H tensors: (h, c) for an LSTM, (h,) for the others.
 """
 
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional, Tuple, Type
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from .cell_tapes import CellTape, GRUTape, LSTMTape, ResetBeforeGRUTape, RNNTape
 from .padding import Padding
 from .registry import Registry
 
@@ -28,6 +29,9 @@ class RecurrentLayer:
 
     state_tensors = 1
     """Number of tensors in a state."""
+
+    tape_class: Type[CellTape]
+    """Its steps in a ``FusedLoop``."""
 
     has_forget_gate = False
     """True where ``--forget-gate-bias`` means something."""
@@ -121,6 +125,7 @@ class LSTMLayer(RecurrentLayer, nn.LSTM):
 
     state_tensors = 2
     has_forget_gate = True
+    tape_class = LSTMTape
     kernel = staticmethod(torch.lstm)
     plain_in_inference = True
     holding_gates = (-1, 1, 0, 0)
@@ -149,6 +154,7 @@ class GRULayer(RecurrentLayer, nn.GRU):
     """r, z = sigmoid(...), n = tanh(W x + r (U h + b)), h = (1 - z) n + z h: the reset gate after the product, as
     torch and cuDNN have it."""
 
+    tape_class = GRUTape
     kernel = staticmethod(torch.gru)
     holding_gates = (0, 1, 0)
 
@@ -169,6 +175,8 @@ class GRULayer(RecurrentLayer, nn.GRU):
 class RNNLayer(RecurrentLayer, nn.RNN):
     """h = tanh(W x + U h + b) (Elman, 1990)."""
 
+    tape_class = RNNTape
+
     kernel = staticmethod(torch.rnn_tanh)
 
     def _weights_with_marks(
@@ -186,6 +194,8 @@ class RNNLayer(RecurrentLayer, nn.RNN):
 class ResetBeforeGRULayer(RecurrentLayer, nn.GRU):
     """r, z = sigmoid(...), n = tanh(W x + U (r h) + b), h = (1 - z) n + z h: the reset gate before the product (Cho et
     al., 2014, eq. 5-8; Bahdanau et al., 2015, A.1.1). torch has no kernel for it: a sequence is a loop."""
+
+    tape_class = ResetBeforeGRUTape
 
     def step(self, known: Tensor, inputs: Optional[Tensor], state: LayerState) -> LayerState:
         return self._step(self.add_inputs(known, inputs), state[0], self.weight_hh_l0)

@@ -1,0 +1,158 @@
+"""The fused loop gives what the step-by-step reference gives, outputs and gradients; dropout masks have their rate."""
+
+import pytest
+import torch
+from model_factory import batch, build, mechanism, toy_task
+from test_ladder import ALL
+
+from fairseq_attn_plugin.models.dropout import Dropout
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.fused_loop import FusedLoop
+from fairseq_attn_plugin.modules.recurrent_cells import CELLS
+
+LOOPS = {name: options for name, options in ALL.items() if build(**options).decoder.feeds_back}
+"""All that needs a loop over the steps."""
+
+RATES = dict(attention_dropout=0.3, decoder_dropout_out=0.2, decoder_dropout_in=0.1)
+
+
+@pytest.fixture
+def fixed_masks(monkeypatch):
+    """Masks that are the same at every step, whether they are drawn for one step or for all."""
+
+    def mask(self, shape, like):
+        generator = torch.Generator().manual_seed(shape[-1])
+        return (torch.rand(*shape[-2:], generator=generator) > 0.4).to(like).expand(shape).clone()
+
+    monkeypatch.setattr(Dropout, "mask", mask)
+
+
+def results(model, fused, inputs, reads):
+    """Logits, weights, and the gradient of every parameter, of a sum that weighs every number in ``reads``."""
+    model.decoder.fused = fused
+    model.zero_grad()
+    logits, extra = model(*inputs)
+    outputs = {"logits": logits, "weights": extra["attn"] and extra["attn"][0]}
+    outputs = {name: tensor for name, tensor in outputs.items() if tensor is not None}
+    generator = torch.Generator().manual_seed(5)
+    loss = sum((outputs[name] * torch.rand(outputs[name].shape, generator=generator)).sum() for name in reads)
+    loss.backward()
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {name: tensor.detach() for name, tensor in outputs.items()}, gradients
+
+
+def assert_same(model, inputs, reads=("logits", "weights"), tolerance=1e-9):
+    outputs, gradients = results(model, True, inputs, reads)
+    expected, expected_gradients = results(model, False, inputs, reads)
+    assert outputs.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(outputs[name], tensor, atol=tolerance, rtol=tolerance)
+    for name, gradient in expected_gradients.items():
+        found = gradients[name]
+        found = torch.zeros_like(gradient) if found is None and gradient is not None else found
+        size = 1.0 if gradient is None else max(1.0, gradient.abs().max().item())
+        close = dict(atol=tolerance * size, rtol=tolerance)
+        torch.testing.assert_close(found, gradient, **close, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 2e-4)], ids=["float64", "float32"])
+@pytest.mark.parametrize("options", LOOPS.values(), ids=LOOPS)
+def test_outputs_and_gradients_equal_the_reference(options, dtype, tolerance, fixed_masks):
+    task = toy_task()
+    model = build(task, **{**options, **RATES}).train().to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.25)  # less steep, so that float32 can be compared
+    assert_same(model, batch(task, left_pad=True), tolerance=tolerance)
+
+
+@pytest.mark.parametrize("query", ["current", "previous"])
+@pytest.mark.parametrize("cell", CELLS.names())
+@pytest.mark.parametrize("score", ATTENTION_SCORES.names())
+def test_gradients_equal_finite_differences(score, cell, query):
+    task = toy_task()
+    model = build(task, **mechanism(score, query, cell=cell)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.125)
+    inputs = batch(task)
+    names = [name for name, _ in model.named_parameters()]
+
+    def outputs(*parameters):
+        logits, extra = torch.func.functional_call(model, dict(zip(names, parameters)), inputs)
+        return logits, extra["attn"][0]
+
+    assert torch.autograd.gradcheck(outputs, tuple(model.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("reads", [["logits"], ["weights"]])
+@pytest.mark.parametrize(
+    "name", ["additive-previous-softmax-lstm", "general-current-softmax-gru-feeding", "context alone"]
+)
+def test_a_loss_may_read_some_of_the_outputs(name, reads):
+    task = toy_task()
+    assert_same(build(task, **ALL[name]).train().double(), batch(task), reads)
+
+
+@pytest.mark.parametrize("name", ["additive-previous-entmax15-gru-feeding", "general-current-softmax-lstm-feeding"])
+def test_a_graph_that_is_retained_gives_its_gradients_again(name):
+    task = toy_task()
+    model = build(task, **ALL[name])
+    loss = model(*batch(task))[0].logsumexp(dim=2).sum()
+    first, second = (torch.autograd.grad(loss, list(model.parameters()), retain_graph=True) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_frozen_parts_get_no_gradient():
+    task = toy_task()
+    model = build(task, decoder_freeze_embed=True).double()
+    model.decoder.attention.requires_grad_(False)
+    _, gradients = results(model, True, batch(task), ["logits"])
+    assert gradients["decoder.embed_tokens.weight"] is None
+    assert gradients["decoder.attention.score.linear.weight"] is None
+    assert gradients["decoder.readout.projection.weight"].abs().sum() > 0
+
+
+def test_which_loop_runs(monkeypatch):
+    """Training and search take the fused loop; scheduled sampling and the switch take the reference."""
+    calls = []
+    run = FusedLoop.run
+    monkeypatch.setattr(FusedLoop, "run", lambda self: calls.append(self.steps) or run(self))
+    task = toy_task()
+    source, lengths, previous = batch(task)
+    steps = previous.size(1)
+    build(task)(source, lengths, previous)
+    assert calls == [steps]
+    build(task, input_feeding="off")(source, lengths, previous)  # needs no loop
+    sampled = build(task, scheduled_sampling="constant", scheduled_sampling_k=0.5).train()
+    sampled(source, lengths, previous)
+    assert calls == [steps]
+    model, cache = build(task, input_feeding="off"), {}
+    with torch.no_grad():
+        model.decoder(previous[:, :1], encoder_out=model.encoder(source), incremental_state=cache)
+    assert calls == [steps, 1]
+
+
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
+def test_dropout_has_its_rate_and_keeps_the_mean(p):
+    torch.manual_seed(1)
+    dropout = Dropout(p).train()
+    x = torch.full((403, 501), 3.0, requires_grad=True)
+    y = dropout(x)
+    share = (y == 0).float().mean().item()
+    assert share == pytest.approx(p, abs=0.005)
+    if p < 1:
+        assert y.mean().item() == pytest.approx(3.0, abs=0.05)
+        assert set(y.unique().tolist()) <= {0.0, y.max().item()}
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient, y.detach() / 3)
+    assert dropout.eval()(x) is x
+
+
+def test_neighbours_are_dropped_independently():
+    """Masks are cut from longer random words: neither neighbours nor numbers four apart may hang together."""
+    torch.manual_seed(2)
+    mask = (Dropout(0.5).mask((1 << 18,), torch.zeros(())) == 0).double() - 0.5
+    for distance in (1, 2, 3, 4, 5):
+        assert abs((mask[:-distance] * mask[distance:]).mean().item()) < 0.004
