@@ -27,6 +27,7 @@ from .attn_rnn_decoder import AttnRNNDecoder, DecoderParts
 from .bridge import BRIDGES
 from .dropout import Dropout
 from .embedding import INIT_BOUND, build_embeddings
+from .precision import MATMUL_DTYPES
 from .rnn_encoder import RNNEncoder
 
 
@@ -70,6 +71,7 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             dropout_in=Dropout(cfg.encoder_dropout_in, module_name="RNNEncoder"),
             dropout_out=Dropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
             max_positions=source_positions,
+            matmul_dtype=MATMUL_DTYPES[cfg.matmul_dtype],
         )
         parts = build_decoder_parts(cfg, embed_target, attention, target_positions)
         model = cls(encoder, AttnRNNDecoder(task.target_dictionary, parts))
@@ -155,6 +157,7 @@ def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Att
         dropout_in=dropout(cfg.decoder_dropout_in),
         dropout_out=dropout(cfg.decoder_dropout_out),
         max_target_positions=max_positions,
+        matmul_dtype=MATMUL_DTYPES[cfg.matmul_dtype],
     )
 
 

@@ -10,6 +10,7 @@ from ..modules.normalizers import NORMALIZERS
 from ..modules.recurrent_cells import CELLS
 from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
+from .precision import MATMUL_DTYPES
 
 POSITIONS = "attention_location_positions"
 LOCATION_POSITIONS = 1024
@@ -39,6 +40,12 @@ class AttnRNNConfig(FairseqDataclass):
         default=False, metadata={"help": "add a layer's input to its output, from the second layer on"}
     )
     layer_norm: bool = field(default=False, metadata={"help": "normalise the outputs of every recurrent layer"})
+
+    matmul_dtype: ChoiceEnum(list(MATMUL_DTYPES)) = field(
+        default="float32",
+        metadata={"help": "type of the matrix products, in training and decoding, on CPU and GPU; parameters, the decoder's "
+                          "state, softmax, logits and loss stay float32"},
+    )
 
     encoder_embed_dim: int = field(default=512, metadata={"help": "size of a source embedding"})
     encoder_embed_path: Optional[str] = field(

@@ -17,6 +17,7 @@ from ..modules.recurrent_cells import LayerState
 from ..modules.scheduled_sampling import ScheduledSampling
 from ..modules.step_tapes import PreparedWeights, linear_tape
 from .bridge import Bridge, flatten_state, unflatten_state
+from .precision import products_in
 from .rnn_encoder import EncoderOut, memory_of
 
 IncrementalState = Dict[str, Dict[str, Optional[Tensor]]]
@@ -69,6 +70,7 @@ class DecoderParts:
         dropout_in: on embeddings.
         dropout_out: on the readout and what follows it.
         max_target_positions: longest target, ``</s>`` included.
+        matmul_dtype: of the matrix products; None = of the parameters.
     """
 
     embed_tokens: nn.Embedding
@@ -86,6 +88,7 @@ class DecoderParts:
     dropout_in: nn.Module
     dropout_out: nn.Module
     max_target_positions: int
+    matmul_dtype: Optional[torch.dtype] = None
 
 
 class AttnRNNDecoder(FairseqIncrementalDecoder):
@@ -147,28 +150,25 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         incremental_state: Optional[IncrementalState] = None,
     ) -> Tuple[Tensor, Dict[str, Optional[List[Tensor]]]]:
         """Like ``forward``, up to the input of the vocabulary projection."""
-        memory = memory_of(encoder_out)
-        carry = self._cached(incremental_state)
-        if carry is None:
-            carry = self._first(encoder_out)
-        else:
-            prev_output_tokens = prev_output_tokens[:, -1:]
-        samples = self.training and self.scheduled_sampling is not None and incremental_state is None
-        if samples:
-            steps = self._run_sampled(prev_output_tokens, carry, memory)
-        else:
-            steps = self._run(prev_output_tokens, carry, memory, self._prepared(incremental_state))
+        with products_in(self.matmul_dtype, prev_output_tokens.device):
+            memory = memory_of(encoder_out)
+            carry = self._cached(incremental_state)
+            if carry is None:
+                carry = self._first(encoder_out)
+            else:
+                prev_output_tokens = prev_output_tokens[:, -1:]
+            if self.training and self.scheduled_sampling is not None and incremental_state is None:
+                steps = self._run_sampled(prev_output_tokens, carry, memory)
+            else:
+                steps = self._run(prev_output_tokens, carry, memory, self._prepared(incremental_state))
         self._cache(incremental_state, steps.carry)
         returned = steps.weights is not None and (self.training or self.need_attn)
         return steps.features, {"attn": [steps.weights] if returned else None}
 
     def output_layer(self, features: Tensor, prepared: Optional[PreparedWeights] = None, **kwargs) -> Tensor:
-        """B×T×D features → B×T×V logits."""
-        weight, bias = self.vocabulary.weight, self.vocabulary.bias
-        if prepared is None or torch.is_grad_enabled():
-            return self.vocabulary(features).type_as(weight)
-        rows = linear_tape(prepared, [weight], bias).forward(0, [features.flatten(0, 1)], weight.dtype)
-        return rows.unflatten(0, features.shape[:2])
+        """B×T×D features → B×T×V logits in the type of the parameters."""
+        with products_in(self.matmul_dtype, features.device):
+            return _linear(self.vocabulary, features, prepared).type_as(self.vocabulary.weight)
 
     def _read(self, state: Tensor, word: Tensor, context: Optional[Tensor]) -> Tensor:
         return self.dropout_out(self.readout(state=state, word=word, context=context))
@@ -196,7 +196,8 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             steps = (self._run_steps if self.feeds_back else self._run_whole)(words, carry, memory)
         if self.projection is None:
             return steps
-        return steps._replace(features=self.dropout_out(self.projection(steps.features)))
+        features = _linear(self.projection, steps.features, None if tokens.size(1) > 1 else prepared)
+        return steps._replace(features=self.dropout_out(features))
 
     def _run_sampled(self, tokens: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
         """``_run`` word by word, some of the words the model's own (scheduled sampling)."""
@@ -326,3 +327,11 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
                 "leave --print-alignment out, or train with another --attention-score"
             )
         self.need_attn = bool(need_attn)
+
+
+def _linear(linear: nn.Linear, x: Tensor, prepared: Optional[PreparedWeights]) -> Tensor:
+    """B×T×K → B×T×G, in search with weights that were made ready for all of it."""
+    if prepared is None or torch.is_grad_enabled():
+        return linear(x)
+    rows = linear_tape(prepared, [linear.weight], linear.bias).forward(0, [x.flatten(0, 1)], linear.weight.dtype)
+    return rows.unflatten(0, x.shape[:2])

@@ -2,6 +2,7 @@
 
 from typing import Dict, List, Optional
 
+import torch
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
@@ -9,6 +10,7 @@ from ..modules.attention_memory import AttentionMemory
 from ..modules.attention_scores import AttentionKeys
 from ..modules.recurrence import RecurrentStack
 from .bridge import flatten_state
+from .precision import products_in
 
 EncoderOut = Dict[str, List[Tensor]]
 
@@ -24,6 +26,7 @@ class RNNEncoder(FairseqEncoder):
         dropout_in: on embeddings.
         dropout_out: on the top layer's outputs.
         max_positions: longest source, ``</s>`` included.
+        matmul_dtype: of the matrix products; None = of the parameters.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class RNNEncoder(FairseqEncoder):
         dropout_in: nn.Module,
         dropout_out: nn.Module,
         max_positions: int,
+        matmul_dtype: Optional[torch.dtype] = None,
     ):
         super().__init__(dictionary)
         self.embed_tokens = embed_tokens
@@ -43,6 +47,7 @@ class RNNEncoder(FairseqEncoder):
         self.dropout_in = dropout_in
         self.dropout_out = dropout_out
         self._max_positions = max_positions
+        self.matmul_dtype = matmul_dtype
 
     def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **kwargs) -> EncoderOut:
         """
@@ -58,9 +63,10 @@ class RNNEncoder(FairseqEncoder):
         if not padding_mask.any():
             padding_mask = None
         embedded = self.dropout_in(self.embed_tokens(src_tokens))
-        values, final = self.recurrence(embedded, padding_mask=padding_mask)
-        values = self.dropout_out(values)
-        keys = [] if self.attention_keys is None else [self.attention_keys(values, padding_mask)]
+        with products_in(self.matmul_dtype, src_tokens.device):
+            values, final = self.recurrence(embedded, padding_mask=padding_mask)
+            values = self.dropout_out(values)
+            keys = [] if self.attention_keys is None else [self.attention_keys(values, padding_mask)]
         return {
             "values": [values],
             "keys": keys,

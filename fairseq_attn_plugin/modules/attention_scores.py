@@ -206,8 +206,13 @@ class GeneralScore(AttentionScore):
         return torch.bmm(self.linear(query), keys.transpose(1, 2))
 
     def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
-        linear = linear_tape(prepared, [self.linear.weight], self.linear.bias, steps=steps)
-        return LinearThen(linear, MemoryTape(keys, True, steps, prepared.dtype))
+        weight, bias = self.linear.weight, self.linear.bias
+        if bias is not None:
+            linear = linear_tape(prepared, [weight], bias, steps=steps)
+            return LinearThen(linear, MemoryTape(keys, True, steps, prepared.dtype))
+        # q · (W k): one product a sentence in place of one a step
+        mapped = prepared.once("general", keys, lambda: torch.matmul(keys, weight.type_as(keys)))
+        return MemoryTape(mapped, True, steps, prepared.dtype)
 
 
 

@@ -83,8 +83,11 @@ class AdditiveTape:
         of_vector = torch.mv(hidden.flatten(0, 1).t(), grad.flatten()).to(self.shared[1].dtype)
         of_hidden = torch.mul(grad.transpose(1, 2), self.vector)
         of_hidden = tanh_backward_to(of_hidden, hidden, grad_input=of_hidden)
-        self.of_keys = of_hidden if self.of_keys is None else self.of_keys.add_(of_hidden)
-        self.of_vector = of_vector if self.of_vector is None else self.of_vector.add_(of_vector)
+        if self.of_keys is None:  # sums in the types of the parameters, whatever that of the products is
+            self.of_keys, self.of_vector = of_hidden.to(of_vector.dtype, copy=True), of_vector
+        else:
+            self.of_keys.add_(of_hidden)
+            self.of_vector.add_(of_vector)
         return of_hidden.sum(dim=1, keepdim=True)
 
     def shared_grads(self) -> Grads:

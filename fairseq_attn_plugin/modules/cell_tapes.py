@@ -49,18 +49,17 @@ class LSTMTape(CellTape):
         size = self.hidden_size
         gates = self.linears[0].forward(t, (*inputs, h), c.dtype)
         gates[:, : 2 * size].sigmoid_()
-        i, f, g, o = gates.split(size, dim=1)
+        parts = i, f, g, o = gates.split(size, dim=1)
         g.tanh_()
         o.sigmoid_()
         after = torch.mul(f, c).addcmul_(i, g)
         tanh_after = torch.tanh(after)
-        self.kept[t] = gates, c, tanh_after
+        self.kept[t] = gates, parts, c, tanh_after
         return torch.mul(o, tanh_after), after
 
     def backward(self, t: int, grads: Grads) -> Tuple[Tensor, Grads]:
-        gates, c, tanh_after = self.kept[t]
+        gates, (i, f, g, o), c, tanh_after = self.kept[t]
         size = self.hidden_size
-        i, f, g, o = gates.split(size, dim=1)
         grad_h, of_after = grads
         of_gates = self.linears[0].grad_room(t, gates)
         of_i, of_f, of_g, of_o = of_gates.split(size, dim=1)

@@ -27,6 +27,7 @@ class PreparedWeights:
     def __init__(self, dtype: Optional[torch.dtype] = None):
         self.dtype = dtype
         self._ready: Dict[tuple, Tensor] = {}
+        self._of: Dict[str, Tuple[Tensor, Tensor]] = {}
 
     def joined(self, weights: Sequence[Tensor], transposed: bool = False) -> Tensor:
         """G×K' weights side by side, G×K, or its transpose, K×G, in a memory of its own."""
@@ -37,6 +38,15 @@ class PreparedWeights:
             matrix = matrix.to(self.dtype or matrix.dtype)
             self._ready[key] = matrix.t().contiguous() if transposed else matrix
         return self._ready[key]
+
+
+    def once(self, name: str, tensor: Tensor, make: Callable[[], Tensor]) -> Tensor:
+        """``make()``, worked out anew only when ``tensor`` is another object than the last time."""
+        known, value = self._of.get(name, (None, None))
+        if known is not tensor:
+            value = make()
+            self._of[name] = tensor, value
+        return value
 
 
 class StepGrads:
