@@ -114,17 +114,21 @@ def test_frozen_parts_get_no_gradient():
     assert gradients["decoder.readout.projection.weight"].abs().sum() > 0
 
 
-def test_which_loop_runs(monkeypatch):
-    """Training and search take the fused loop; scheduled sampling and the switch take the reference."""
+def test_which_loop_runs(monkeypatch, caplog):
+    """Training and search take the fused loop, scheduled sampling the reference; the log of the training says so."""
+    caplog.set_level("INFO")
     calls = []
     run = FusedLoop.run
     monkeypatch.setattr(FusedLoop, "run", lambda self: calls.append(self.steps) or run(self))
     task = toy_task()
     source, lengths, previous = batch(task)
     steps = previous.size(1)
-    build(task)(source, lengths, previous)
-    assert calls == [steps]
-    build(task, input_feeding="off")(source, lengths, previous)  # needs no loop
+    model = build(task).train()
+    model(source, lengths, previous)
+    model(source, lengths, previous)
+    assert calls == [steps] * 2
+    calls.pop()
+    build(task, input_feeding="off").train()(source, lengths, previous)  # needs no loop
     sampled = build(task, scheduled_sampling="constant", scheduled_sampling_k=0.5).train()
     sampled(source, lengths, previous)
     assert calls == [steps]
@@ -132,6 +136,8 @@ def test_which_loop_runs(monkeypatch):
     with torch.no_grad():
         model.decoder(previous[:, :1], encoder_out=model.encoder(source), incremental_state=cache)
     assert calls == [steps, 1]
+    ways = ["in a fused loop over its steps", "over all its steps at once", "step by step"]
+    assert [record.message for record in caplog.records] == [f"the decoder is trained {way}" for way in ways]
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])

@@ -43,8 +43,8 @@ class AttnRNNConfig(FairseqDataclass):
 
     matmul_dtype: ChoiceEnum(list(MATMUL_DTYPES)) = field(
         default="float32",
-        metadata={"help": "type of the matrix products, in training and decoding, on CPU and GPU; parameters, the decoder's "
-                          "state, softmax, logits and loss stay float32"},
+        metadata={"help": "type of the matrix products, in training and decoding; parameters, the decoder's state, "
+                          "softmax, logits and loss stay float32"},
     )
 
     encoder_embed_dim: int = field(default=512, metadata={"help": "size of a source embedding"})

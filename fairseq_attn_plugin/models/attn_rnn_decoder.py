@@ -1,7 +1,8 @@
 """The decoder: target tokens and the memory → logits and attention weights, a whole target or one step at a time."""
 
+import logging
 from dataclasses import dataclass
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 from fairseq.logging import metrics
@@ -20,6 +21,7 @@ from .bridge import Bridge, flatten_state, unflatten_state
 from .precision import products_in
 from .rnn_encoder import EncoderOut, memory_of
 
+logger = logging.getLogger(__name__)
 IncrementalState = Dict[str, Dict[str, Optional[Tensor]]]
 
 
@@ -112,6 +114,8 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             setattr(self, name, part)
         self.need_attn = True
         self.fused = True
+        self._logged: Set[str] = set()
+        self._final_weights: Optional[Dict[str, PreparedWeights]] = None
 
     @property
     def feeds_back(self) -> bool:
@@ -140,8 +144,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         features, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
         if features_only:
             return features, extra
-        prepared = None if incremental_state is None else self._prepared(incremental_state)
-        return self.output_layer(features, prepared), extra
+        return self.output_layer(features, incremental_state), extra
 
     def extract_features(
         self,
@@ -165,24 +168,30 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         returned = steps.weights is not None and (self.training or self.need_attn)
         return steps.features, {"attn": [steps.weights] if returned else None}
 
-    def output_layer(self, features: Tensor, prepared: Optional[PreparedWeights] = None, **kwargs) -> Tensor:
+    def output_layer(
+        self, features: Tensor, incremental_state: Optional[IncrementalState] = None, **kwargs
+    ) -> Tensor:
         """B×T×D features → B×T×V logits in the type of the parameters."""
         with products_in(self.matmul_dtype, features.device):
+            prepared = None if incremental_state is None else self._prepared(incremental_state)
             return _linear(self.vocabulary, features, prepared).type_as(self.vocabulary.weight)
 
     def _read(self, state: Tensor, word: Tensor, context: Optional[Tensor]) -> Tensor:
         return self.dropout_out(self.readout(state=state, word=word, context=context))
 
     def _prepared(self, incremental_state: Optional[IncrementalState]) -> PreparedWeights:
-        """For this pass, or for the search that ``incremental_state`` belongs to."""
-        kept = self.get_incremental_state(incremental_state, "prepared")
+        """For this pass, for the search that ``incremental_state`` belongs to, or, once fairseq has said that the model
+        only decodes from now on, for good."""
+        device = self.vocabulary.weight.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        kept = self._final_weights
         if kept is None:
-            device = self.vocabulary.weight.device.type
-            dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-            kept = {"weights": PreparedWeights(dtype)}
-            if incremental_state is not None:
-                self.set_incremental_state(incremental_state, "prepared", kept)
-        return kept["weights"]
+            kept = self.get_incremental_state(incremental_state, "weights") or {}
+        if kept.get("prepared") is None or kept["prepared"].dtype != dtype or torch.is_grad_enabled():
+            kept["prepared"] = PreparedWeights(dtype)
+            if incremental_state is not None and self._final_weights is None:
+                self.set_incremental_state(incremental_state, "weights", kept)
+        return kept["prepared"]
 
     def _run(
         self, tokens: Tensor, carry: Carry, memory: AttentionMemory, prepared: Optional[PreparedWeights]
@@ -191,13 +200,23 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         words = self.dropout_in(self.embed_tokens(tokens))
         searches = tokens.size(1) == 1 and not torch.is_grad_enabled()
         if self.fused and prepared is not None and (self.feeds_back or searches):
+            self._log_once("in a fused loop over its steps")
             steps = self._run_fused(words, carry, memory, prepared)
+        elif self.feeds_back:
+            self._log_once("step by step")
+            steps = self._run_steps(words, carry, memory)
         else:
-            steps = (self._run_steps if self.feeds_back else self._run_whole)(words, carry, memory)
+            self._log_once("over all its steps at once")
+            steps = self._run_whole(words, carry, memory)
         if self.projection is None:
             return steps
         features = _linear(self.projection, steps.features, None if tokens.size(1) > 1 else prepared)
         return steps._replace(features=self.dropout_out(features))
+
+    def _log_once(self, way: str) -> None:
+        if self.training and way not in self._logged:
+            self._logged.add(way)
+            logger.info(f"the decoder is trained {way}")
 
     def _run_sampled(self, tokens: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
         """``_run`` word by word, some of the words the model's own (scheduled sampling)."""
@@ -225,9 +244,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             context, weights = self.attention(self.query(state=states, word=words), memory)
         return Steps(self._read(states, words, context), weights, Carry(layers, None, None))
 
-    def _run_fused(
-        self, words: Tensor, carry: Carry, memory: AttentionMemory, prepared: PreparedWeights
-    ) -> Steps:
+    def _run_fused(self, words: Tensor, carry: Carry, memory: AttentionMemory, prepared: PreparedWeights) -> Steps:
         """``_run_steps``, fast."""
         modules = LoopModules(
             self.cell_input,
@@ -244,7 +261,8 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         if features is None:
             features = self._read(outputs.tops, words, outputs.contexts)
         layers, feed, context = outputs.carry
-        return Steps(features, outputs.weights, Carry(layers, feed, context if self._keeps_context else None))
+        carry = Carry(layers, feed if self.input_feeding else None, context if self._keeps_context else None)
+        return Steps(features, outputs.weights, carry)
 
     def _run_steps(self, words: Tensor, carry: Carry, memory: AttentionMemory) -> Steps:
         """The same, step by step: the readable reference of the recurrence."""
@@ -327,6 +345,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
                 "leave --print-alignment out, or train with another --attention-score"
             )
         self.need_attn = bool(need_attn)
+        self._final_weights = {}
 
 
 def _linear(linear: nn.Linear, x: Tensor, prepared: Optional[PreparedWeights]) -> Tensor:

@@ -73,7 +73,9 @@ class FusedLoop:
         self.attention = None
         if modules.attention is not None:
             self.attention = modules.attention.tape(memory, prepared, self.steps)
-        self.readout = modules.readout.tape(prepared, self.steps, modules.dropout) if modules.input_feeding else None
+        self.readout = None  # otherwise it is for the caller, all steps at once
+        if modules.input_feeding or (self.steps == 1 and not torch.is_grad_enabled()):
+            self.readout = modules.readout.tape(prepared, self.steps, modules.dropout)
         tapes = (self.stack, self.cell_input, self.query, self.attention, self.readout)
         self.tapes = [tape for tape in tapes if tape is not None]
 

@@ -18,7 +18,8 @@ tanh_backward_to = torch.ops.aten.tanh_backward.grad_input
 
 
 class PreparedWeights:
-    """Weights as the products of one batch, or of one search, want them: joined and cast once.
+    """Weights as the products of one batch, of one search, or of a model that is no longer trained want them: joined
+    and cast once.
 
     Args:
         dtype: of the products; None = of the weights.
@@ -31,7 +32,7 @@ class PreparedWeights:
 
     def joined(self, weights: Sequence[Tensor], transposed: bool = False) -> Tensor:
         """G×K' weights side by side, G×K, or its transpose, K×G, in a memory of its own."""
-        key = (transposed, *((weight.data_ptr(), weight.shape) for weight in weights))
+        key = (transposed, *((weight.data_ptr(), weight.shape, weight._version) for weight in weights))
         if key not in self._ready:
             columns = [weight.detach() for weight in weights]
             matrix = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
@@ -128,9 +129,7 @@ class LinearTape:
                 return torch.addmm(self.bias, self._rows[t], self.columns_t)
             output = torch.mm(self._rows[t], self.columns_t).to(dtype)
             return output if self.bias is None else output.add_(self.bias)
-        if dtype == self.matrix.dtype:
-            return self.outputs[t].addmm_(self._rows[t], self.columns_t)
-        return torch.mm(self._rows[t], self.columns_t).to(dtype).add_(self.outputs[t])
+        return self.outputs[t].addmm_(self._rows[t], self.columns_t).to(dtype)
 
     def grad_room(self, t: int, output: Tensor) -> Tensor:
         """A tensor like step t's output, for its gradient; the best place for it."""
