@@ -8,6 +8,7 @@ from test_ladder import ALL
 from fairseq_attn_plugin.models.dropout import Dropout
 from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.fused_loop import FusedLoop
+from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.recurrent_cells import CELLS
 
 LOOPS = {name: options for name, options in ALL.items() if build(**options).decoder.feeds_back}
@@ -114,6 +115,21 @@ def test_frozen_parts_get_no_gradient():
     assert gradients["decoder.readout.projection.weight"].abs().sum() > 0
 
 
+def test_a_subclass_with_another_formula_is_not_computed_like_its_parent(monkeypatch):
+    class Negated(ATTENTION_SCORES["general"]):
+        def forward(self, query, keys):
+            return -super().forward(query, keys)
+
+    class Sharpened(NORMALIZERS["softmax"]):
+        def normalize(self, scores):
+            return super().normalize(scores * 2)
+
+    monkeypatch.setitem(ATTENTION_SCORES._classes, "general", Negated)
+    monkeypatch.setitem(NORMALIZERS._classes, "softmax", Sharpened)
+    task = toy_task()
+    assert_same(build(task).double(), batch(task))
+
+
 def test_which_loop_runs(monkeypatch, caplog):
     """Training and search take the fused loop, scheduled sampling the reference; the log of the training says so."""
     caplog.set_level("INFO")
@@ -162,3 +178,18 @@ def test_neighbours_are_dropped_independently():
     mask = (Dropout(0.5).mask((1 << 18,), torch.zeros(())) == 0).double() - 0.5
     for distance in (1, 2, 3, 4, 5):
         assert abs((mask[:-distance] * mask[distance:]).mean().item()) < 0.004
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [mechanism("general"), mechanism("additive", "previous", cell="gru")])
+def test_models_in_half_precision(options, half):
+    """As --fp16 has them: every parameter is in half precision."""
+    task = toy_task()
+    model = build(task, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.25)
+    expected, _ = results(model, True, batch(task), ["logits"])
+    outputs, gradients = results(model.to(half), True, batch(task), ["logits"])
+    assert outputs["logits"].dtype == half and {gradient.dtype for gradient in gradients.values()} == {half}
+    torch.testing.assert_close(outputs["logits"].float(), expected["logits"], atol=0.05, rtol=0.05)

@@ -63,7 +63,9 @@ class AttentionTape:
     """See ``step_tapes``: a step takes R×Q queries, and gives R×M contexts and R×1×S weights."""
 
     def __init__(self, attention: Attention, memory: AttentionMemory, prepared: PreparedWeights, steps: int):
-        memory, self.beam = memory.by_sentence()
+        # whether the beams are whole is asked of the device only when the rows have changed
+        rows = memory.values if memory.row_index is None else memory.row_index
+        memory, self.beam = prepared.once("memory", rows, memory.by_sentence)
         self.score = attention.score.tape(memory.keys, prepared, steps)
         if attention.query_projection is not None:
             self.score = LinearThen(linear_tape(prepared, [attention.query_projection.weight], steps=steps), self.score)

@@ -66,6 +66,12 @@ class AttentionScore(nn.Module):
     def __init__(self, query_dim: int, key_dim: int):
         super().__init__()
 
+    def __init_subclass__(cls, **kwargs):
+        """What computes something else than its parent does not take over how that is computed fast."""
+        super().__init_subclass__(**kwargs)
+        if "forward" in vars(cls) and "tape" not in vars(cls):
+            cls.tape = AttentionScore.tape
+
     @classmethod
     def projects_query(cls, size: Optional[int]) -> bool:
         """Whether queries arrive projected to ``size``, the value of ``size_option``."""
@@ -185,9 +191,6 @@ class CosineScore(DotScore):
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return self.log_scale.exp() * super().forward(normalize(query, dim=2, eps=COSINE_EPS), keys)
-
-    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
-        return AttentionScore.tape(self, keys, prepared, steps)
 
 
 

@@ -22,6 +22,12 @@ class AttentionNormalizer(nn.Module):
     sparse = False
     """True where a weight of a real position can be exactly zero (its logarithm is then -inf)."""
 
+    def __init_subclass__(cls, **kwargs):
+        """As of ``AttentionScore``."""
+        super().__init_subclass__(**kwargs)
+        if vars(cls).keys() & {"forward", "normalize"} and "tape" not in vars(cls):
+            cls.tape = AttentionNormalizer.tape
+
     def forward(self, scores: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         """
         Args:

@@ -7,12 +7,13 @@ weight of a linear map, the memory that every step attends to) they are one prod
 gradients of all steps lie for it in buffers T×B×….
 """
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Grads = List[Optional[Tensor]]
+Made = TypeVar("Made")
 tanh_backward = torch.ops.aten.tanh_backward.default
 tanh_backward_to = torch.ops.aten.tanh_backward.grad_input
 
@@ -28,7 +29,7 @@ class PreparedWeights:
     def __init__(self, dtype: Optional[torch.dtype] = None):
         self.dtype = dtype
         self._ready: Dict[tuple, Tensor] = {}
-        self._of: Dict[str, Tuple[Tensor, Tensor]] = {}
+        self._of: Dict[str, tuple] = {}
 
     def joined(self, weights: Sequence[Tensor], transposed: bool = False) -> Tensor:
         """G×K' weights side by side, G×K, or its transpose, K×G, in a memory of its own."""
@@ -41,7 +42,7 @@ class PreparedWeights:
         return self._ready[key]
 
 
-    def once(self, name: str, tensor: Tensor, make: Callable[[], Tensor]) -> Tensor:
+    def once(self, name: str, tensor: Tensor, make: Callable[[], Made]) -> Made:
         """``make()``, worked out anew only when ``tensor`` is another object than the last time."""
         known, value = self._of.get(name, (None, None))
         if known is not tensor:
