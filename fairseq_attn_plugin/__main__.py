@@ -1,6 +1,7 @@
 """``python -m fairseq_attn_plugin`` prints the ``--user-dir`` path; with ``options``, every option the plugin adds."""
 
 import argparse
+import dataclasses
 import os
 import sys
 from typing import Iterator, List, Set, Tuple
@@ -30,7 +31,10 @@ def plugin_configs() -> Iterator[Tuple[str, str, type]]:
 
 
 def own_fields(config: type) -> Set[str]:
-    """Names of the fields that this package's classes declare; a base class of fairseq's keeps its own."""
+    """Names of the fields that this package's classes declare; a base class of fairseq's keeps its own. All, where the
+    config itself is fairseq's."""
+    if not is_ours(config):
+        return {field.name for field in dataclasses.fields(config)}
     return {name for cls in config.__mro__ if is_ours(cls) for name in vars(cls).get("__annotations__", {})}
 
 

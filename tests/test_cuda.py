@@ -5,6 +5,7 @@ import torch
 from fairseq.sequence_generator import SequenceGenerator
 from model_factory import batch, build, toy_task
 from test_ladder import ALL
+from test_matmul_dtype import FORMS, pair
 
 DEVICE = "cuda"
 if not torch.cuda.is_available():
@@ -31,3 +32,20 @@ def test_gpu_gives_what_the_cpu_gives(options):
     torch.testing.assert_close(gpu_attention, attention, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(gpu_gradients, gradients, atol=1e-2, rtol=1e-2)
     assert gpu_found == found
+
+
+@pytest.mark.parametrize("way", ["amp", "fp16", "--matmul-dtype"])
+@pytest.mark.parametrize("name", ["feeding", "all at once", "previous", "deep", "location"])
+def test_half_precision_comes_close(name, way):
+    """What fairseq's ``--amp`` and ``--fp16`` do with a model, and the model's own option."""
+    task = toy_task()
+    inputs = [tensor.to(DEVICE) for tensor in batch(task, left_pad=True)]
+    exact, rounded = (model.to(DEVICE).train() for model in pair(FORMS[name], task))
+    expected = exact(*inputs)[0]
+    if way != "--matmul-dtype":
+        rounded = exact.half() if way == "fp16" else exact
+    with torch.autocast(DEVICE, dtype=torch.float16, enabled=way == "amp"):
+        logits = rounded(*inputs)[0]
+    logits.float().logsumexp(-1).sum().backward()
+    torch.testing.assert_close(logits.float(), expected, atol=0.1, rtol=0.1)
+    assert all(p.grad.isfinite().all() and p.grad.dtype == p.dtype for p in rounded.parameters() if p.grad is not None)
