@@ -105,6 +105,16 @@ def test_a_graph_that_is_retained_gives_its_gradients_again(name):
         assert torch.equal(one, other)
 
 
+def test_a_weight_that_changes_before_the_backward_pass_is_an_error():
+    task = toy_task()
+    model = build(task)
+    loss = model(*batch(task))[0].sum()
+    with torch.no_grad():
+        model.decoder.recurrence.layers[0].weight_hh_l0.mul_(2)
+    with pytest.raises(RuntimeError, match="inplace"):
+        loss.backward()
+
+
 def test_frozen_parts_get_no_gradient():
     task = toy_task()
     model = build(task, decoder_freeze_embed=True).double()

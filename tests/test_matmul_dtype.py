@@ -1,5 +1,6 @@
 """``--matmul-dtype bfloat16``: what is computed in which type, how close it comes, and that weights are cast once."""
 
+import copy
 import logging
 from collections import Counter
 
@@ -121,6 +122,22 @@ def test_weights_are_cast_once_a_search_and_then_never_again(form):
     assert joined == 0 and set(counts) <= {"attention.score.linear.weight"}  # with every batch's keys
 
 
+@pytest.mark.parametrize("form", ["feeding", "previous", "location"])
+def test_nothing_is_read_from_memory_that_was_never_written(form):
+    """Freed memory full of NaN: a kernel that reads beyond a row and multiplies by zero would show it."""
+    task = toy_task()
+    inputs = batch(task)
+    model = build(task, matmul_dtype="bfloat16", **FORMS[form]).train()
+    for _ in range(20):
+        sizes = [2**power for power in range(3, 14)] * 20
+        garbage = [torch.full((size,), torch.nan, dtype=torch.bfloat16) for size in sizes]
+        garbage += [torch.full((size,), torch.nan) for size in sizes]
+        del garbage
+        model.zero_grad()
+        loss_of(model, inputs)[2].backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_the_state_of_a_search_is_float32():
     task = toy_task()
     model = build(task, matmul_dtype="bfloat16", **FORMS["feeding"])
@@ -147,9 +164,30 @@ def test_weights_that_change_are_read_anew():
             return model.decoder(previous[:, :1], encoder_out=model.encoder(source), incremental_state={})[0]
 
     before = step()
-    model.load_state_dict(build(task, seed=7).state_dict())
+    other = build(task, seed=7)
+    model.load_state_dict(other.state_dict())
     assert not torch.allclose(step(), before)
-    torch.testing.assert_close(step(), build(task, seed=7).decoder(previous[:, :1], model.encoder(source))[0])
+    torch.testing.assert_close(step(), other.decoder(previous[:, :1], model.encoder(source))[0])
+    entries = len(model.decoder._final_weights)
+    for parameter, source_of in zip(model.parameters(), build(task).parameters(), strict=True):
+        parameter.data = source_of.data.clone()
+    torch.testing.assert_close(step(), before)
+    assert len(model.decoder._final_weights) == entries > 0
+
+
+def test_a_model_that_only_decodes_keeps_no_batch():
+    task = toy_task()
+    model = build(task)
+    model.prepare_for_inference_(OmegaConf.create({"generation": {"beam": 3, "print_alignment": None}}))
+    source, lengths, previous = batch(task)
+    model(source, lengths, previous)  # with gradients
+    with torch.no_grad():
+        model.decoder(previous[:, :1], encoder_out=model.encoder(source), incremental_state={})
+    kept = {matrix.numel() for _, _, matrix in model.decoder._final_weights.values()}
+    weights = {parameter.numel() for parameter in model.decoder.parameters()}
+    first = model.decoder.recurrence.layers[0]
+    assert kept <= weights | {first.weight_ih_l0.numel() + first.weight_hh_l0.numel()}
+    copy.deepcopy(model)
 
 
 @pytest.mark.parametrize("fast", [True, False])

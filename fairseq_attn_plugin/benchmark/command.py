@@ -110,11 +110,11 @@ def check(args: argparse.Namespace) -> None:
     one_of("MODE", args.mode, MODES)
     if args.mode == "scaling":
         for name in given(args, *ONLY_TABLE):
-            raise ValueError(f"--{name}: scaling has workloads of its own; leave it out")
+            raise ValueError(f"--{name}: scaling has workloads, measures and a type of its own; leave it out")
     if one_of("--device", args.device, DEVICES) == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device: got 'cuda', and torch sees no GPU; choose cpu")
     for name, value in given(args, *POSITIVE).items():
-        if value <= 0:
+        if not 0 < value < float("inf"):
             raise ValueError(f"--{name}: got {value}; give more than 0")
     if not 0 <= args.dropout < 1:
         raise ValueError(f"--dropout: got {args.dropout}; give at least 0 and less than 1")

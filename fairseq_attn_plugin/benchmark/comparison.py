@@ -200,4 +200,3 @@ def _measure_memory(plan: Plan, workload: str, measure: str) -> List[Result]:
             result.reason = rounds.reason_of(error)
         results.append(result)
     return results
-

@@ -115,7 +115,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         self.need_attn = True
         self.fused = True
         self._logged: Set[str] = set()
-        self._final_weights: Optional[Dict[str, PreparedWeights]] = None
+        self._final_weights: Optional[dict] = None
 
     @property
     def feeds_back(self) -> bool:
@@ -180,16 +180,16 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         return self.dropout_out(self.readout(state=state, word=word, context=context))
 
     def _prepared(self, incremental_state: Optional[IncrementalState]) -> PreparedWeights:
-        """For this pass, for the search that ``incremental_state`` belongs to, or, once fairseq has said that the model
-        only decodes from now on, for good."""
+        """For this pass, or for the search that ``incremental_state`` belongs to; what is worked out of the weights
+        alone is kept once fairseq has said that the model only decodes from now on."""
         device = self.vocabulary.weight.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        kept = self._final_weights
-        if kept is None:
-            kept = self.get_incremental_state(incremental_state, "weights") or {}
-        if kept.get("prepared") is None or kept["prepared"].dtype != dtype or torch.is_grad_enabled():
-            kept["prepared"] = PreparedWeights(dtype)
-            if incremental_state is not None and self._final_weights is None:
+        if torch.is_grad_enabled():
+            return PreparedWeights(dtype)
+        kept = self.get_incremental_state(incremental_state, "weights")
+        if kept is None or kept["prepared"].dtype != dtype:
+            kept = {"prepared": PreparedWeights(dtype, self._final_weights)}
+            if incremental_state is not None:
                 self.set_incremental_state(incremental_state, "weights", kept)
         return kept["prepared"]
 

@@ -64,8 +64,8 @@ class AttentionTape:
 
     def __init__(self, attention: Attention, memory: AttentionMemory, prepared: PreparedWeights, steps: int):
         # whether the beams are whole is asked of the device only when the rows have changed
-        rows = memory.values if memory.row_index is None else memory.row_index
-        memory, self.beam = prepared.once("memory", rows, memory.by_sentence)
+        parts = (memory.values, memory.keys, memory.padding_mask, memory.row_index)
+        memory, self.beam = prepared.once("memory", parts, memory.by_sentence)
         self.score = attention.score.tape(memory.keys, prepared, steps)
         if attention.query_projection is not None:
             self.score = LinearThen(linear_tape(prepared, [attention.query_projection.weight], steps=steps), self.score)

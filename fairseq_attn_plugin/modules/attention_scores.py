@@ -154,6 +154,8 @@ class DotScore(AttentionScore):
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return torch.bmm(query, keys.transpose(1, 2))
 
+    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
+        return MemoryTape(keys, True, steps, prepared.dtype)
 
 
 @ATTENTION_SCORES.register("scaled_dot")
@@ -165,7 +167,6 @@ class ScaledDotScore(DotScore):
 
     def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
         return MemoryTape(keys, True, steps, prepared.dtype, 1 / math.sqrt(keys.size(2)))
-
 
 
 class CosineKeys(AttentionKeys):
@@ -193,7 +194,6 @@ class CosineScore(DotScore):
         return self.log_scale.exp() * super().forward(normalize(query, dim=2, eps=COSINE_EPS), keys)
 
 
-
 @ATTENTION_SCORES.register("general")
 class GeneralScore(AttentionScore):
     """e(j) = q · (W k(j)), computed as (W' q + b) · k(j), so that the keys stay as they are (Luong et al., 2015,
@@ -214,9 +214,8 @@ class GeneralScore(AttentionScore):
             linear = linear_tape(prepared, [weight], bias, steps=steps)
             return LinearThen(linear, MemoryTape(keys, True, steps, prepared.dtype))
         # q · (W k): one product a sentence in place of one a step
-        mapped = prepared.once("general", keys, lambda: torch.matmul(keys, weight.type_as(keys)))
+        mapped = prepared.once("general", [keys], lambda: torch.matmul(keys, weight.type_as(keys)))
         return MemoryTape(mapped, True, steps, prepared.dtype)
-
 
 
 @ATTENTION_SCORES.register("concat")
@@ -246,7 +245,6 @@ class ConcatScore(AttentionScore):
 
     def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
         return AdditiveTape(keys, self.output_vector(), self.bias)
-
 
 
 @ATTENTION_SCORES.register("additive")
@@ -316,7 +314,6 @@ class LocationScore(AttentionScore):
     def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
         linear = linear_tape(prepared, [self.linear.weight], self.linear.bias, steps=steps)
         return LinearThen(linear, FunctionTape(self._gather, [keys]))
-
 
 
 class LastKeys(AttentionKeys):

@@ -42,7 +42,8 @@ class FusedLoop:
     """T steps of the decoder's recurrence, as ``AttnRNNDecoder`` has it, forwards and backwards.
 
     What makes it fast: products of what is known for all steps, and gradients of all that the steps share, are one
-    product each (``step_tapes``); arithmetic is in place; and autograd sees one node.
+    product each (``step_tapes``); arithmetic is in place; and autograd sees one node. It can be differentiated once;
+    its buffers live as long as its outputs do.
 
     Args:
         modules: the decoder's.
@@ -148,6 +149,7 @@ class _Loop(Function):
     @staticmethod
     def forward(ctx, loop: FusedLoop, *tensors: Optional[Tensor]):
         ctx.loop = loop
+        ctx.save_for_backward(*tensors)  # so that autograd notices when one is changed before the backward pass
         ctx.types = [None if tensor is None else tensor.dtype for tensor in tensors]
         ctx.set_materialize_grads(False)
         return loop.forward()[:4]
@@ -155,7 +157,7 @@ class _Loop(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads: Optional[Tensor]):
-        loop = ctx.loop
+        loop, _ = ctx.loop, ctx.saved_tensors
         by_step = [[None] * loop.steps if grad is None else grad.unbind(1) for grad in grads[:3]]
         weights = [None] * loop.steps if grads[3] is None else grads[3].unsqueeze(2).unbind(1)
         of_words, of_states = loop.backward(*by_step, weights)

@@ -172,5 +172,3 @@ class StackTape:
                 below = below if dropout is None else dropout.backward(t, below)
                 below = add(below, left if self.residual else None)
         return below
-
-

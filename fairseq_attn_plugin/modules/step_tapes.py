@@ -20,34 +20,39 @@ tanh_backward_to = torch.ops.aten.tanh_backward.grad_input
 
 class PreparedWeights:
     """Weights as the products of one batch, of one search, or of a model that is no longer trained want them: joined
-    and cast once.
+    and cast once. A weight that has changed is made ready anew; a change through ``.data`` cannot be seen.
 
     Args:
         dtype: of the products; None = of the weights.
+        ready: what is kept beyond this batch or search; None = nothing.
     """
 
-    def __init__(self, dtype: Optional[torch.dtype] = None):
+    def __init__(self, dtype: Optional[torch.dtype] = None, ready: Optional[dict] = None):
         self.dtype = dtype
-        self._ready: Dict[tuple, Tensor] = {}
+        self._ready = {} if ready is None else ready
         self._of: Dict[str, tuple] = {}
 
     def joined(self, weights: Sequence[Tensor], transposed: bool = False) -> Tensor:
         """G×K' weights side by side, G×K, or its transpose, K×G, in a memory of its own."""
-        key = (transposed, *((weight.data_ptr(), weight.shape, weight._version) for weight in weights))
-        if key not in self._ready:
+        owners = [weight if weight._base is None else weight._base for weight in weights]
+        places = ((id(owner), weight.storage_offset(), weight.shape) for owner, weight in zip(owners, weights))
+        key = (self.dtype, transposed, *places)
+        state = [(weight.data_ptr(), 0 if weight.is_inference() else weight._version) for weight in weights]
+        known, _, matrix = self._ready.get(key, (None, None, None))
+        if known != state:
             columns = [weight.detach() for weight in weights]
             matrix = columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
             matrix = matrix.to(self.dtype or matrix.dtype)
-            self._ready[key] = matrix.t().contiguous() if transposed else matrix
-        return self._ready[key]
+            matrix = matrix.t().contiguous() if transposed else matrix
+            self._ready[key] = state, owners, matrix  # an owner that is kept leaves its id to nobody else
+        return matrix
 
-
-    def once(self, name: str, tensor: Tensor, make: Callable[[], Made]) -> Made:
-        """``make()``, worked out anew only when ``tensor`` is another object than the last time."""
-        known, value = self._of.get(name, (None, None))
-        if known is not tensor:
+    def once(self, name: str, tensors: Sequence[Optional[Tensor]], make: Callable[[], Made]) -> Made:
+        """``make()``, worked out anew only when ``tensors`` are others than the last time."""
+        known, value = self._of.get(name, ((), None))
+        if len(known) != len(tensors) or any(one is not other for one, other in zip(known, tensors)):
             value = make()
-            self._of[name] = tensor, value
+            self._of[name] = tuple(tensors), value
         return value
 
 
@@ -114,8 +119,10 @@ class LinearTape:
         self._slots = list(zip(*slots)) or [()] * self.steps
         self._rows = unknown.unbind(0)
         if self.known is not None:
-            known.copy_(self.known.transpose(0, 1))
-            outputs = torch.matmul(known, self.matrix[:, : self.known_width].t())
+            # not read from the buffer: oneDNN's bfloat16 product of a 3-d slice reads beyond rows of an odd width
+            of_steps = self.known.transpose(0, 1).to(known.dtype).contiguous()
+            known.copy_(of_steps)
+            outputs = torch.matmul(of_steps, self.matrix[:, : self.known_width].t())
             self.outputs = (outputs if self.bias is None else outputs.add_(self.bias)).unbind(0)
 
     def forward(self, t: int, parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
