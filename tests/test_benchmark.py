@@ -260,7 +260,10 @@ def test_scaling_measures_every_point_and_draws(tiny, tmp_path, capsys, monkeypa
         ("--seconds -1", "--seconds: got -1.0; give more than 0"),
         ("--dropout 1", "--dropout: got 1.0; give at least 0 and less than 1"),
         ("--output results.txt", "--output: got 'results.txt'; give a name that ends in .json"),
-        ("scaling --workloads nmt15", "--workloads: scaling has workloads, measures and a type of its own; leave it out"),
+        (
+            "scaling --workloads nmt15",
+            "--workloads: scaling has workloads, measures and a type of its own; leave it out",
+        ),
     ],
 )
 def test_what_cannot_be_asked_for(options, message):
