@@ -20,7 +20,7 @@ RULES = {
     f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation",), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
     f"{PLUGIN}/tasks": ((f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics"), ()),
-    f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark",), ()),
+    f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots"), ()),
     "scripts": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data", f"{PLUGIN}.benchmark"), ()),
     "scripts/convert_fairseq_lstm.py": ((f"{PLUGIN}.models.fairseq_lstm",), ()),
     "data-prep": ((), ()),

@@ -8,6 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 import matplotlib
 from matplotlib.figure import Figure
 
+from ..evaluation.plots import COLOURS, STYLE
 from . import rounds
 from .comparison import give_back_memory, say
 from .systems import Setting
@@ -20,17 +21,8 @@ SENTENCES = 16
 
 LENGTHS, BEAMS = (10, 25, 50, 100, 200, 400), (1, 2, 5, 10, 20)
 WORKLOAD = replace(WORKLOADS["nmt15"], sentences=SENTENCES)
-COLOURS = ("#444444", "#0b6e99", "#d1495b", "#5f8d4e", "#8d6a9f", "#e09f3e")
-STYLE = {
-    "font.size": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e4e4",
-    "axes.axisbelow": True,
-    "axes.titlelocation": "left",
-    "legend.frameon": False,
-}
+GREY_FIRST = (COLOURS[-1], *COLOURS[:-1])
+"""What the others are compared with stands back."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +122,7 @@ def draw(panels: List[Panel]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6 * len(panels), 4.0), dpi=150, layout="constrained")
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
-            for (system, seconds), colour in zip(panel.seconds.items(), COLOURS * len(panel.seconds)):
+            for (system, seconds), colour in zip(panel.seconds.items(), GREY_FIRST * len(panel.seconds)):
                 y = [float("nan") if value is None else 1000 * value for value in seconds]
                 axes.plot(panel.x, y, label=system, color=colour, marker="o", linewidth=2, clip_on=False)
             axes.set(title=panel.title, xlabel=panel.label, ylim=(0, None), xlim=(0, None))
