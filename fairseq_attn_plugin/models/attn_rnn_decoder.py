@@ -246,16 +246,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
 
     def _run_fused(self, words: Tensor, carry: Carry, memory: AttentionMemory, prepared: PreparedWeights) -> Steps:
         """``_run_steps``, fast."""
-        modules = LoopModules(
-            self.cell_input,
-            self.recurrence,
-            self.query,
-            self.attention,
-            self.readout,
-            self.dropout_out,
-            self.query_is_previous,
-            self.input_feeding,
-        )
+        modules = LoopModules(*(getattr(self, name) for name in LoopModules._fields))
         outputs = FusedLoop(modules, prepared, words, *carry, memory).run()
         features = outputs.feeds
         if features is None:

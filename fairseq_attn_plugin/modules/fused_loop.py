@@ -23,15 +23,15 @@ class LoopModules(NamedTuple):
     query: Combination
     attention: Optional[Attention]
     readout: Combination
-    dropout: nn.Module
+    dropout_out: nn.Module
     query_is_previous: bool
     input_feeding: bool
 
 
 class LoopOutputs(NamedTuple):
-    """What the loop gives, B×T×…, and what its last step hands on."""
+    """What the loop gives, B×T×…, and what its last step hands on: readouts, or what they are made of."""
 
-    tops: Tensor
+    tops: Optional[Tensor]
     contexts: Optional[Tensor]
     feeds: Optional[Tensor]
     weights: Optional[Tensor]
@@ -76,16 +76,16 @@ class FusedLoop:
             self.attention = modules.attention.tape(memory, prepared, self.steps)
         self.readout = None  # otherwise it is for the caller, all steps at once
         if modules.input_feeding or (self.steps == 1 and not torch.is_grad_enabled()):
-            self.readout = modules.readout.tape(prepared, self.steps, modules.dropout)
+            self.readout = modules.readout.tape(prepared, self.steps, modules.dropout_out)
         tapes = (self.stack, self.cell_input, self.query, self.attention, self.readout)
         self.tapes = [tape for tape in tapes if tape is not None]
 
     def run(self) -> LoopOutputs:
         """Runs all steps; autograd knows of it."""
-        states = [part for layer in self.first[0] for part in layer]
-        shared = [tensor for tape in self.tapes for tensor in tape.shared]
         if not torch.is_grad_enabled():
             return self.forward()
+        states = [part for layer in self.first[0] for part in layer]
+        shared = [tensor for tape in self.tapes for tensor in tape.shared]
         outputs = _Loop.apply(self, self.words, *states, *shared)
         return LoopOutputs(*outputs, carry=self.last)
 
@@ -106,8 +106,9 @@ class FusedLoop:
             if self.readout is not None:
                 feed = self.readout.forward(t, dict(state=top, word=word, context=context))
                 feeds.append(feed)
-            tops.append(top)
-            contexts.append(context)
+            else:
+                tops.append(top)
+                contexts.append(context)
             weights.append(weight)
         self.last = layers, feed, context
         stacked = [torch.stack(kept, 1) if kept and kept[0] is not None else None for kept in (tops, contexts, feeds)]
