@@ -33,53 +33,9 @@ WEIGHTS=(--print-alignment soft)
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 plugin=$root/fairseq_attn_plugin
 
-say() { printf 'reversal: %s\n' "$*" >&2; }
-die() { printf 'reversal.sh: %s\n' "$*" >&2; exit 1; }
-
-# progress NAME: shows fairseq-train's validations, one line each.
-progress() {
-  awk -F'"' -v name="$1" '/"valid_num_updates"/ { line = ""
-    for (i = 2; i < NF; i++) {
-      if ($i == "epoch") { epoch = $(i + 1); gsub(/[^0-9]/, "", epoch) }
-      if ($i ~ /^valid_.*(loss|accuracy)$/ && $i !~ /best/) { line = line "  " substr($i, 7) " " $(i + 2) }
-    }
-    if (line != last) { print "reversal:   " name "  epoch " epoch line; fflush() } last = line }'
-}
-
-# The line of a log's last command that says what went wrong.
-reason() {
-  awk '/^\$ / { error = "" } /^[A-Za-z_.]*(Error|Exception|Interrupt)(:|$)/ || /: error: / { error = $0 }
-    NF { line = $0 } END { print error != "" ? error : line }' "$1"
-}
-
-# step FOLDER NAME COMMAND...: runs a command once; its output goes to FOLDER/NAME.log.
-step() {
-  local folder=$1 name=$2 rc=0
-  shift 2
-  if [ -e "$folder/$name.done" ]; then say "$folder: $name is done already"; return; fi
-  say "$folder: $name"
-  { printf '$'; printf ' %q' "$@"; echo; } >>"$folder/$name.log"
-  "$@" 2>&1 | tee -a "$folder/$name.log" | progress "${folder##*/}" >&2 || rc=$?
-  [ "$rc" -lt 128 ] || die "$name in $folder was killed by signal $((rc - 128)); run this script again to go on"
-  [ "$rc" -eq 0 ] || die "$name in $folder failed: $(reason "$folder/$name.log") (log: $folder/$name.log)"
-  : >"$folder/$name.done"
-}
-
-# mend CHECKPOINT: removes one that a kill left half written; training then goes on without it.
-mend() {
-  [ -e "$1" ] && ! "$bin/python" -m zipfile -t "$1" >/dev/null 2>&1 || return 0
-  say "$1 was left half written: removed, the training starts again"
-  rm -- "$1"
-}
-
-# claim FOLDER SETTINGS: makes the folder; results of other settings are never mixed.
-claim() {
-  mkdir -p -- "$1"
-  if [ ! -e "$1/settings" ]; then printf '%s\n' "$2" >"$1/settings"; return; fi
-  [ "$(cat "$1/settings")" = "$2" ] && return
-  diff <(tr ' ' '\n' <"$1/settings") <(printf '%s\n' "$2" | tr ' ' '\n') | grep '^[<>]' >&2 || true
-  die "$1 holds results of other settings (above: < then, > now); remove that folder, or set OUT= to another"
-}
+script=reversal
+# shellcheck source=scripts/pipeline.sh
+. "$root/scripts/pipeline.sh"
 
 # train_and_decode FOLDER SPLITS OPTION...: one training and its decodings. WEIGHTS and DECODE apply.
 train_and_decode() {
@@ -88,7 +44,7 @@ train_and_decode() {
   train=("${TRAIN[@]}" --max-update "$UPDATES" --total-num-update "$UPDATES" "$@")
   decode=("${DECODE[@]}" "${WEIGHTS[@]}")
   claim "$folder" "train ${train[*]} | generate ${decode[*]}"
-  mend "$folder/checkpoints/checkpoint_last.pt"
+  mend "$folder/checkpoints"
   step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "${train[@]}" \
     --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
   for split in $splits; do
@@ -235,7 +191,7 @@ sampling() {
 main() {
   local mode=compare
   case ${1:-} in
-    -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
     -* | '') ;;
     *) mode=$1; shift ;;
   esac
@@ -248,12 +204,9 @@ main() {
   out=$root/runs/reversal
   [ "$mode" = compare ] || out+=-$mode
   out=${OUT:-$out}
-  mkdir -p -- "$out"
   runs=() started=()
   trap stop EXIT
-  exec 9>"$out/.lock" # inherited by the trainings: held for as long as one of them lives
-  ! command -v flock >/dev/null || flock -n 9 ||
-    die "another run works in $out; wait for it, or set OUT= to another folder"
+  lock "$out"
   "$mode" "$@"
   finish
   "$bin/python" -W ignore "$root/scripts/reversal_report.py" "$mode" "$out" "${runs[@]}" \

@@ -1,0 +1,88 @@
+# What the scripts that run a pipeline share: say, die, reason, step, mend, claim, lock. Sourced by them; before any of
+# these functions is called, `script` is set (the script without .sh) and, for mend, `bin` (of the environment).
+
+say() { printf '%s: %s\n' "$script" "$*" >&2; }
+die() { printf '%s.sh: %s\n' "$script" "$*" >&2; exit 1; }
+
+# The comment at the top of a script.
+usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$1"; }
+
+# progress NAME: shows fairseq-train's validations, one line each; with UPDATES_SHOWN=1 what lies between them, too.
+progress() {
+  awk -F'"' -v script="$script" -v name="$1" -v updates="${UPDATES_SHOWN:-}" '
+    function value(key,  i) { for (i = 2; i < NF; i++) if ($i == key) return $(i + 2); return "" }
+    /"valid_num_updates"/ { line = ""
+      for (i = 2; i < NF; i++) {
+        if ($i == "epoch") { epoch = $(i + 1); gsub(/[^0-9]/, "", epoch) }
+        if ($i ~ /^valid_.*(loss|accuracy|bleu|chrf|exact_match|error_rate)$/ && $i !~ /best/) {
+          line = line "  " substr($i, 7) " " $(i + 2)
+        }
+      }
+      if (line != last) { print script ":   " name "  epoch " epoch line; fflush() } last = line }
+    updates && /"update": / && !/"valid_num_updates"/ && value("num_updates") {
+      line = script ":   " name "  update " value("num_updates") "  loss " value("loss")
+      if (line != last) { print line "  words a second " value("wps"); fflush() } last = line }'
+}
+
+# The line of a log's last command that says what went wrong.
+reason() {
+  awk '/^\$ / { error = "" } /^[A-Za-z_.]*(Error|Exception|Interrupt)(:|$)/ || /: error: / { error = $0 }
+    NF { line = $0 } END { print error != "" ? error : line }' "$1"
+}
+
+# step FOLDER NAME COMMAND...: runs a command once; its output goes to FOLDER/NAME.log.
+step() {
+  local folder=$1 name=$2 rc=0
+  shift 2
+  if [ -e "$folder/$name.done" ]; then say "$folder: $name is done already"; return; fi
+  say "$folder: $name"
+  { printf '$'; printf ' %q' "$@"; echo; } >>"$folder/$name.log"
+  "$@" 2>&1 | tee -a "$folder/$name.log" | progress "${folder##*/}" >&2 || rc=$?
+  [ "$rc" -lt 128 ] || die "$name in $folder was killed by signal $((rc - 128)); run this script again to go on"
+  [ "$rc" -eq 0 ] || die "$name in $folder failed: $(reason "$folder/$name.log") (log: $folder/$name.log)"
+  : >"$folder/$name.done"
+}
+
+# renew FOLDER NAME SETTINGS: a step that is done with other settings is to be done again.
+renew() {
+  [ "$(cat "$1/$2.settings" 2>/dev/null || true)" != "$3" ] || return 0
+  rm -f -- "$1/$2.done"
+  printf '%s\n' "$3" >"$1/$2.settings"
+}
+
+# mend FOLDER: removes checkpoints that a kill left half written. Where checkpoint_last.pt is among them, the training
+# goes on from the newest of the others, if there is one.
+mend() {
+  local path newest=
+  for path in "$1"/*.pt; do
+    [ -e "$path" ] && ! "$bin/python" -m zipfile -t "$path" >/dev/null 2>&1 || continue
+    say "$path was left half written: removed"
+    rm -- "$path"
+  done
+  [ ! -e "$1/checkpoint_last.pt" ] || return 0
+  for path in "$1"/*.pt; do
+    [ ! -e "$path" ] || { [ -n "$newest" ] && [ ! "$path" -nt "$newest" ]; } || newest=$path
+  done
+  if [ -n "$newest" ]; then
+    say "the training goes on from $newest"
+    cp -- "$newest" "$1/checkpoint_last.part"
+    mv -- "$1/checkpoint_last.part" "$1/checkpoint_last.pt"
+  fi
+}
+
+# claim FOLDER SETTINGS: makes the folder; results of other settings are never mixed.
+claim() {
+  mkdir -p -- "$1" || die "$1: cannot be made; set OUT= to a folder that can be written"
+  if [ ! -e "$1/settings" ]; then printf '%s\n' "$2" >"$1/settings.part" && mv -- "$1/settings.part" "$1/settings"; return; fi
+  [ "$(cat "$1/settings")" = "$2" ] && return
+  diff <(tr ' ' '\n' <"$1/settings") <(printf '%s\n' "$2" | tr ' ' '\n') | grep '^[<>]' >&2 || true
+  die "$1 holds results of other settings (above: < then, > now); remove that folder, or set OUT= to another"
+}
+
+# lock FOLDER: one run at a time. Trainings inherit the lock: it is held for as long as one of them lives.
+lock() {
+  mkdir -p -- "$1" || die "$1: cannot be made; set OUT= to a folder that can be written"
+  exec 9>"$1/.lock"
+  ! command -v flock >/dev/null || flock -n 9 ||
+    die "another run works in $1; wait for it, or set OUT= to another folder"
+}
