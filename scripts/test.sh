@@ -10,4 +10,6 @@ export VENV
 
 bash "$root/scripts/setup.sh" test
 cd "$root"
-exec "$VENV/bin/python" -m pytest "$@"
+# one worker for every core, each on one thread; `-n 0` among the arguments runs all in one process
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+exec "$VENV/bin/python" -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"
