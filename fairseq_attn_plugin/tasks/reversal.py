@@ -1,7 +1,6 @@
 """The reversal task: copy a random sequence of symbols back to front. It needs no data directory."""
 
 import dataclasses
-import os
 import sys
 from argparse import Namespace
 from dataclasses import dataclass, field
@@ -10,13 +9,15 @@ from typing import Any, Dict, List, Optional
 import torch
 from fairseq.data import Dictionary, LanguagePairDataset
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.logging import metrics as fairseq_metrics
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II
 
 from ..data.reversal_dataset import ReversalDataset
 from ..data.reversal_problem import TRAIN_DATA, ReversalProblem, flag, parse_symbols
 from ..evaluation import metrics
+from .every_sentence import EverySentence
+from .resumed_checkpoint import resumed_checkpoint
+from .summed_metrics import log_of_sums, log_sums
 
 DEFAULT = {f.name: f.default for f in dataclasses.fields(ReversalProblem)}
 MAX_POSITIONS = 1024
@@ -84,7 +85,7 @@ class ReversalConfig(FairseqDataclass):
 
 
 @register_task("reversal", dataclass=ReversalConfig)
-class ReversalTask(FairseqTask):
+class ReversalTask(EverySentence, FairseqTask):
     """Source: symbols and ``</s>``; target: the symbols back to front and ``</s>``. Both sides share one dictionary.
 
     The settings are saved with every checkpoint (``task_state``) and come back from there: before the model is built,
@@ -169,22 +170,13 @@ class ReversalTask(FairseqTask):
 
     def _restore_for_training(self):
         """Restores the settings of the checkpoint that fairseq will resume, before the model is built for them."""
-        path = self.cfg.reversal_restore_file
-        starts_anew = self.cfg.reversal_reset_dataloader
-        if path == "checkpoint_last.pt":
-            path = os.path.join(self.cfg.reversal_save_dir, path)
-            if not os.path.isfile(path) and self.cfg.reversal_finetune_from_model:
-                path, starts_anew = self.cfg.reversal_finetune_from_model, True
-        if not os.path.isfile(path):
-            return
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("task_state", {}).get("reversal")
+        resumed = resumed_checkpoint(self.cfg, "reversal_")
+        saved = resumed and resumed.task_state.get("reversal")
         if saved is None:
             return
-        names = ("symbols",) if starts_anew else IDENTITY  # the weights may go on with data of their own
+        names = ("symbols",) if resumed.starts_anew else IDENTITY  # the weights may go on with data of their own
         positions = {name: getattr(self.cfg, name) for name in ("max_source_positions", "max_target_positions")}
-        other = "leave --finetune-from-model out" if path == self.cfg.reversal_finetune_from_model else (
-            "train anew in another --save-dir")  # fmt: skip
-        self._restore({**saved, **positions}, names, f", or {other}")  # as the model reads them
+        self._restore({**saved, **positions}, names, f", or {resumed.remedy}")  # as the model reads them
 
     # Data
 
@@ -224,22 +216,13 @@ class ReversalTask(FairseqTask):
         self.datasets[split] = ReversalDataset(problem, split, self.dictionary, self.left_pad_source)
         self.datasets[split].set_epoch(epoch)
 
-    def get_batch_iterator(
-        self, dataset, *args, required_batch_size_multiple: int = 1, disable_iterator_cache: bool = False, **kwargs
-    ):
-        """fairseq's, but no sentence is ever dropped outside training, and no iterator over typed lines is kept."""
-        own = any(dataset is loaded for loaded in self.datasets.values())
-        if not getattr(dataset, "training", False) or len(dataset) < required_batch_size_multiple:
-            required_batch_size_multiple = 1
-        if not own and self._lines_read:  # a line that is too long was reported and must not end the session
+    def may_lose_sentences(self, dataset) -> bool:
+        return getattr(dataset, "training", False)
+
+    def get_batch_iterator(self, dataset, *args, **kwargs):
+        if not self.is_split(dataset) and self._lines_read:  # a line that is too long was reported: no end of a session
             kwargs["ignore_invalid_inputs"] = True
-        return super().get_batch_iterator(
-            dataset,
-            *args,
-            required_batch_size_multiple=required_batch_size_multiple,
-            disable_iterator_cache=disable_iterator_cache or not own,
-            **kwargs,
-        )
+        return super().get_batch_iterator(dataset, *args, **kwargs)
 
     def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None, **kwargs):
         return LanguagePairDataset(
@@ -337,22 +320,13 @@ class ReversalTask(FairseqTask):
         that the model sees, is the right one; a position that the hypothesis does not reach is wrong.
         """
         super().reduce_metrics(logging_outputs, criterion)
-        for name in SUMS:
-            key = "_reversal_" + name
-            if any(key in log for log in logging_outputs):
-                fairseq_metrics.log_scalar_sum(key, float(sum(log.get(key, 0) for log in logging_outputs)))
-        total = {name: sum(float(log.get("_reversal_" + name, 0)) for log in logging_outputs) for name in SUMS}
-        if total["sentences"]:
+        total = log_sums(logging_outputs, ["_reversal_" + name for name in SUMS])
+        if total.get("_reversal_sentences"):
             _log_ratio("token_accuracy", metrics.token_accuracy, "distance", "length")
             _log_ratio("sentence_accuracy", metrics.sentence_accuracy, "correct", "sentences")
-        if total["alignable"]:
+        if total.get("_reversal_alignable"):
             _log_ratio("alignment_accuracy", metrics.alignment_accuracy, "aligned", "alignable")
 
 
 def _log_ratio(name: str, accuracy, part: str, whole: str):
-    """Logs an accuracy that fairseq computes, whenever it prints, from the sums so far."""
-
-    def value(meters):
-        return round(accuracy(float(meters["_reversal_" + part].sum), float(meters["_reversal_" + whole].sum)), 3)
-
-    fairseq_metrics.log_derived(name, value)
+    log_of_sums(name, accuracy, "_reversal_" + part, "_reversal_" + whole)
