@@ -23,6 +23,7 @@ RULES = {
     f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots"), ()),
     "scripts": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data", f"{PLUGIN}.benchmark"), ()),
     "scripts/convert_fairseq_lstm.py": ((f"{PLUGIN}.models.fairseq_lstm",), ()),
+    "scripts/average_checkpoints.py": ((f"{PLUGIN}.models.checkpoint_averaging",), ()),
     "data-prep": ((), ()),
 }
 # the public entry: importing it registers everything

@@ -1,0 +1,127 @@
+"""Averaging of checkpoints: means against a loop over numbers, what is kept, tied tensors, and every mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq_commands import SMALL, hypotheses, load, preprocess, write_reversed_text
+
+from fairseq_attn_plugin.models.checkpoint_averaging import average_checkpoints
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "average_checkpoints.py"
+
+
+def checkpoint(path, seed, **changes):
+    """Three parameters of three types, two of them one tensor; the optimiser's state is large."""
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn(4, 3, generator=generator)
+    state = {
+        "args": None,
+        "cfg": {"model": {"_name": "attn_rnn", "seed": seed}},
+        "model": {
+            "table": table,
+            "tied": table,
+            "half": torch.randn(5, generator=generator).half(),
+            "steps": torch.tensor(seed),
+        },
+        "optimizer_history": [{"optimizer_name": "FairseqAdam", "lr_scheduler_state": {}, "num_updates": seed}],
+        "last_optimizer_state": {"moments": torch.randn(1000, generator=generator)},
+        "task_state": {"translation": {"source": "de", "sha256": {"dict.de.txt": "00"}}},
+        "extra_state": {"train_iterator": {"epoch": seed, "iterations_in_epoch": 0}},
+    }
+    for name, change in changes.items():
+        state[name] = change(state[name])
+    torch.save(state, path)
+    return str(path)
+
+
+def test_means_are_those_of_the_numbers(tmp_path):
+    paths = [checkpoint(tmp_path / f"{seed}.pt", seed) for seed in (1, 2, 4)]
+    models = [load(path)["model"] for path in paths]
+    out = tmp_path / "mean.pt"
+    assert "mean of 3 checkpoints" in average_checkpoints(paths, str(out))
+    averaged = load(out)
+    for name in ("table", "half"):
+        numbers = zip(*(model[name].flatten().tolist() for model in models))
+        expected = torch.tensor([sum(row) / 3 for row in numbers], dtype=torch.float64)
+        assert torch.equal(averaged["model"][name].flatten(), expected.to(models[0][name].dtype))
+    assert averaged["model"]["steps"] == 4 and averaged["cfg"]["model"]["seed"] == 4, "the last one's"
+    assert averaged["task_state"] == load(paths[0])["task_state"]
+    assert averaged["model"]["table"].data_ptr() == averaged["model"]["tied"].data_ptr(), "written once"
+    assert "last_optimizer_state" not in averaged and out.stat().st_size < Path(paths[0]).stat().st_size - 3500
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_one_checkpoint_is_stripped_only(tmp_path):
+    path = checkpoint(tmp_path / "1.pt", 1)
+    average_checkpoints([path], path)
+    stripped, whole = load(path)["model"], load(checkpoint(tmp_path / "again.pt", 1))["model"]
+    assert all(torch.equal(stripped[name], whole[name]) for name in whole)
+
+
+def test_sum_of_halves_does_not_overflow(tmp_path):
+    def large(model):
+        return {"half": torch.full((2,), 60000.0).half()}
+
+    paths = [checkpoint(tmp_path / f"{seed}.pt", seed, model=large) for seed in (1, 2)]
+    average_checkpoints(paths, str(tmp_path / "mean.pt"))
+    assert load(tmp_path / "mean.pt")["model"]["half"].tolist() == [60000.0] * 2
+
+
+def without(name):
+    return lambda model: {key: value for key, value in model.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"model": without("half")}, "2.pt lacks the parameter half"),
+        ({"model": lambda model: {**model, "more": model["half"]}}, "1.pt lacks the parameter more"),
+        ({"model": lambda model: {**model, "half": torch.zeros(6).half()}}, "the shape of half is 6, in "),
+        ({"model": lambda model: {**model, "half": torch.zeros(5)}}, "the dtype of half is torch.float32"),
+        ({"task_state": lambda _: {"translation": {"source": "fr"}}}, "trained on other data than"),
+        ({"model": lambda model: Path("x")}, "which could run code"),
+    ],
+)
+def test_checkpoints_that_do_not_go_together(tmp_path, changes, words):
+    paths = [checkpoint(tmp_path / "1.pt", 1), checkpoint(tmp_path / "2.pt", 2, **changes)]
+    with pytest.raises(ValueError, match="2.pt: ") as error:
+        average_checkpoints(paths, str(tmp_path / "mean.pt"))
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert not list(tmp_path.glob("mean*"))
+
+
+def test_script_says_what_is_wrong_in_one_line(tmp_path):
+    good = checkpoint(tmp_path / "1.pt", 1)
+    (tmp_path / "text.pt").write_text("text")
+    for args, words in [
+        ([tmp_path / "mean.pt", good, tmp_path / "none.pt"], "none.pt: No such file"),
+        ([tmp_path / "mean.pt", tmp_path / "text.pt"], "text.pt: not a checkpoint of fairseq"),
+        ([tmp_path / "no" / "mean.pt", good], "no folder"),
+    ]:
+        result = subprocess.run([sys.executable, str(SCRIPT), *map(str, args)], capture_output=True, text=True)
+        assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1, result.stderr
+
+
+OPTIONS = {
+    "attn_lstm": "--arch attn_lstm --bridge linear --share-all-embeddings",
+    "lstm": "--arch lstm --share-all-embeddings --decoder-out-embed-dim 8",
+}
+
+
+@pytest.mark.parametrize("arch", OPTIONS)
+def test_fairseq_decodes_with_the_mean(tmp_path, command, arch):
+    """The mean of two epochs decodes otherwise than either, that of one epoch as the epoch itself does."""
+    write_reversed_text(tmp_path, {"train": 64, "valid": 8, "test": 8}, 5)
+    data = preprocess(command, tmp_path, "--joined-dictionary")
+    small = SMALL.replace("--bridge linear", "").replace("--no-epoch-checkpoints", "")
+    command("train", data, f"--task translation {small} {OPTIONS[arch]} --max-epoch 2 --save-dir {tmp_path}")
+    first, second, mean, again = (str(tmp_path / f"{name}.pt") for name in ("checkpoint1", "checkpoint2", "mean", "1"))
+    average_checkpoints([first, second], mean)
+    average_checkpoints([first], again)
+    decode = f"{data} --task translation --beam 2 --max-len-b 10 --batch-size 8 --path"
+    found = [hypotheses(command("generate", f"{decode} {path}")) for path in (first, second, mean, again)]
+    assert found[0] == found[3] and len(found[2]) == 8
+    assert found[2] not in found[:2]
