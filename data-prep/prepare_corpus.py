@@ -1,0 +1,259 @@
+"""Raw parallel text to a folder that training, decoding and serving need: see prepare_corpus.sh."""
+
+import hashlib
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import sentencepiece
+from binarising import count, preprocess
+from cleaning import REASONS, clean, reserved_symbols, tag
+from raw_text import RawCorpus, read_corpus
+from segmentation import encode, segmentation_models
+from settings import Settings, make_parser, read_settings, set_name
+from stages import fingerprint, lock, make_folder, publish, remove, say, stage
+
+FORMAT = 1
+DATA_BIN = Path(__file__).resolve().parent.parent / "data-bin"
+
+
+def write_lines(path: Path, lines: List[str]) -> None:
+    path.write_bytes("".join(line + "\n" for line in lines).encode())
+
+
+def read_lines(path: Path) -> List[str]:
+    return path.read_bytes().decode().removesuffix("\n").split("\n")
+
+
+def write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+class Preparation:
+    """The stages clean, segment, encode and binarise in the work folder, and the finished folder made of them.
+
+    Args:
+        corpus: the text
+        settings: checked options
+        final: the data folder; the work folder lies beside it, and stays
+        held: descriptor of the lock on the work folder
+    """
+
+    def __init__(self, corpus: RawCorpus, settings: Settings, final: Path, work: Path, held: int) -> None:
+        self.corpus, self.settings, self.final, self.work, self.held = corpus, settings, final, work, held
+        self.sides = (settings.source, settings.target)
+        self.marks = self.fingerprints()
+
+    def fingerprints(self) -> Dict[str, str]:
+        """{stage: fingerprint}, each over what the stage reads and what it is made from."""
+        of, none = self.settings.of, self.settings.segmentation == "none"
+        clean_reads = of("source", "targets", "max_length", "max_ratio", "disjoint", "seed", "sizes")
+        reserved = sorted(reserved_symbols(self.settings)) if none else None
+        marks = {"clean": fingerprint(FORMAT, "clean", self.corpus.sha256, clean_reads, reserved)}
+        if not none:
+            segment_reads = of("segmentation", "vocabulary", "vocab_size")
+            marks["segment"] = fingerprint("segment", marks["clean"], segment_reads, sentencepiece.__version__)
+        marks["encode"] = fingerprint("encode", marks.get("segment", marks["clean"]), of("tag_target"))
+        marks["binarise"] = fingerprint("binarise", marks["encode"], of("vocabulary", "min_count"))
+        marks["final"] = fingerprint("final", marks["binarise"], self.settings.stored())
+        return marks
+
+    def run(self) -> None:
+        """Everything that is not done yet."""
+        for leftover in self.work.glob("*.part"):
+            remove(leftover)
+        if self.is_finished():
+            say(f"{self.final} is finished already")
+            return
+        stages = {"clean": self.clean, "segment": self.segment, "encode": self.encode, "binarise": self.binarise}
+        for name, build in stages.items():
+            if name in self.marks:
+                stage(self.work / name, self.marks[name], build)
+        part = self.work / "final.part"
+        part.mkdir()
+        self.assemble(part)
+        publish(part, self.final, self.work / "replaced.part")
+
+    def is_finished(self) -> bool:
+        """Whether the final folder is there, made of the same text with the same settings, and whole.
+
+        Raises: ValueError if it is something else than a data folder
+        """
+        if not self.final.exists():
+            return False
+        if not (self.final / "data.json").is_file():
+            raise ValueError(f"{self.final} is there and is no data folder; remove it, or choose another --set or --out")
+        try:
+            data = read_json(self.final / "data.json")
+            whole = data["fingerprint"] == self.marks["final"] and all(
+                hashlib.sha256((self.final / name).read_bytes()).hexdigest() == value
+                for name, value in data["sha256"].items()
+            )
+            names = self.split_files(data["statistics"]["splits"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return whole and all((self.final / name).is_file() for name in names)
+
+    def split_files(self, splits) -> List[str]:
+        """Names of the binarised and the plain files of the splits, within the final folder."""
+        names = [f"{split}.{self.settings.pair}.{side}.{kind}" for split in splits for side in self.sides
+                 for kind in ("bin", "idx")]  # fmt: skip
+        return names + [
+            f"text/{split}.{side}" for split in splits if split != "train" for side in self.text_sides(split)
+        ]
+
+    def text_sides(self, split: str) -> List[str]:
+        """Endings of the plain text of a split: a test of one of several targets has that language's."""
+        return [self.settings.source, split.partition("_")[2] or self.settings.target]
+
+    def clean(self, part: Path) -> None:
+        """<split>.<side>: normalised text; text/<split>.<side>: as given; clean.json: what is what, and counts."""
+        say(f"clean: {len(self.corpus.lines['train'][self.settings.source]):,} lines of training text")
+        result = clean(self.corpus, self.settings)
+        (part / "text").mkdir()
+        for split, lines in result.lines.items():
+            for side, texts in zip(self.sides, lines):
+                write_lines(part / f"{split}.{side}", texts)
+        for split, lines in result.given.items():
+            for side, texts in zip(self.text_sides(split), lines):
+                write_lines(part / "text" / f"{split}.{side}", texts)
+        write_json(part / "clean.json", {"targets": result.targets, "statistics": result.statistics})
+        for split, number in result.statistics["split off"].items():
+            say(f"clean: {number:,} pairs split off for {split}")
+        dropped = [f"{n:,} {REASONS[why]}" for why, n in result.statistics["dropped"].items() if n]
+        say(f"clean: {result.statistics['kept']:,} training pairs kept; dropped: {', '.join(dropped) or 'none'}")
+
+    def segment(self, part: Path) -> None:
+        """sentencepiece*.model, and segment.json with their sizes."""
+        sides = {side: read_lines(self.work / "clean" / f"train.{side}") for side in self.sides}
+        wanted = self.settings.vocab_size
+        size = f", {wanted:,} pieces" if wanted else ""
+        say(f"segment: training sentencepiece ({self.settings.segmentation}, {self.settings.vocabulary}{size})")
+        models, sizes = segmentation_models(sides, self.settings, self.work / "sentencepiece.log")
+        for name, model in models.items():
+            (part / name).write_bytes(model)
+            if wanted and sizes[name] < wanted:
+                say(f"segment: --vocab-size {wanted:,} is more than the text gives; lowered to {sizes[name]:,} in {name}")
+        write_json(part / "segment.json", sizes)
+
+    def model_names(self) -> Dict[str, str]:
+        """{side: name of its sentencepiece model}; empty where text is taken as it is."""
+        if self.settings.segmentation == "none":
+            return {}
+        joint = self.settings.vocabulary == "joint"
+        return {side: "sentencepiece.model" if joint else f"sentencepiece.{side}.model" for side in self.sides}
+
+    def encode(self, part: Path) -> None:
+        """<split>.<side>: pieces with blanks between them, the tag before a source sentence."""
+        say("encode: cutting the text into symbols")
+        targets, models = read_json(self.work / "clean" / "clean.json")["targets"], self.model_names()
+        tags = {tag(language) for language in self.settings.targets if self.settings.tag_target}
+        for split, parts in targets.items():
+            for side in self.sides:
+                lines = read_lines(self.work / "clean" / f"{split}.{side}")
+                if side in models:
+                    model = (self.work / "segment" / models[side]).read_bytes()
+                    reserved = reserved_symbols(self.settings)
+                    lines = encode(model, lines, reserved if side == self.settings.source else reserved - tags)
+                if side == self.settings.source and self.settings.tag_target:
+                    heads = [tag(language) for language, number in parts for _ in range(number)]
+                    lines = [f"{head} {line}".strip() for head, line in zip(heads, lines)]
+                write_lines(part / f"{split}.{side}", lines)
+
+    def binarise(self, part: Path) -> None:
+        """dict.<side>.txt and <split>.<pair>.<side>.{bin,idx}; counts in statistics.json."""
+        say("binarise: fairseq-preprocess")
+        splits = list(read_json(self.work / "clean" / "clean.json")["targets"])
+        preprocess(self.work / "encode", splits, part, self.settings, self.held)
+        write_json(part / "statistics.json", count(self.work / "encode", splits, part, self.settings))
+
+    def assemble(self, part: Path) -> None:
+        """The content of the final folder."""
+        binarised = read_json(self.work / "binarise" / "statistics.json")
+        statistics = {**read_json(self.work / "clean" / "clean.json")["statistics"], **binarised}
+        models = self.model_names()
+        if models:
+            statistics["pieces"] = read_json(self.work / "segment" / "segment.json")
+        (part / "text").mkdir()
+        for name in self.split_files(binarised["splits"]):
+            shutil.copy(self.work / ("clean" if name.startswith("text/") else "binarise") / name, part / name)
+        checked = {f"dict.{side}.txt": "binarise" for side in self.sides}
+        checked.update((name, "segment") for name in models.values())
+        for name, folder in checked.items():
+            shutil.copy(self.work / folder / name, part / name)
+        sums = {name: hashlib.sha256((part / name).read_bytes()).hexdigest() for name in sorted(checked)}
+        write_json(
+            part / "data.json",
+            {
+                "format": FORMAT,
+                "source": self.settings.source,
+                "target": self.settings.target,
+                "targets": list(self.settings.targets),
+                "tag_target": self.settings.tag_target,
+                "segmentation": self.settings.segmentation,
+                "normalization": "NFC",
+                "sentencepiece": models,
+                "sha256": sums,
+                "settings": self.settings.stored(),
+                "statistics": statistics,
+                "inputs": self.corpus.sha256,
+                "fingerprint": self.marks["final"],
+            },
+        )
+        report(statistics)
+
+
+def report(statistics: dict) -> None:
+    """One line for each split and one for the vocabulary."""
+    for split, values in statistics["splits"].items():
+        sides = [
+            f"{side} {value['tokens']:,} symbols of {value['types']:,} types, {value['unknown']:,} unknown"
+            for side, value in values.items()
+            if side != "lines"
+        ]
+        say(f"{split}: {values['lines']:,} lines; {'; '.join(sides)}")
+    say("vocabulary: " + ", ".join(f"{side} {size:,}" for side, size in statistics["vocabulary"].items()))
+
+
+def prepare(args) -> Path:
+    """The data folder that these parsed options ask for.
+
+    Raises: ValueError, OSError: one line about what is wrong
+    """
+    settings = read_settings(args)
+    corpus = read_corpus(args, [settings.source, *settings.targets])
+    for split, size in settings.sizes.items():
+        if size is not None and split in corpus.lines:
+            raise ValueError(f"--{split}-size: got {size}, but {split} is {corpus.origin[split]}; leave one of both out")
+    out = args.out or DATA_BIN
+    final = out / f"{set_name(args)}.{settings.pair}"
+    work = final.with_name(final.name + ".work")
+    make_folder(work, "--out")
+    with lock(work) as held:
+        Preparation(corpus, settings, final, work, held).run()
+    return final
+
+
+def run(main) -> None:
+    """Runs ``main``; mistakes and failures end it with one line."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # at once, also within sentencepiece: nothing needs cleaning up
+    try:
+        main()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+def main() -> None:
+    parser = make_parser("prepare_corpus.sh", "Makes a data folder of raw parallel text; its path is the only output.")
+    print(prepare(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,143 @@
+"""Raw parallel text: finds the files of each split and reads them, plain or gzipped, as lists of lines."""
+
+import gzip
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+VALID_NAMES = ("valid", "val", "dev")
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass
+class RawCorpus:
+    """Lines as they were given, and the checksums of what they were read from.
+
+    lines: {split: {language: [line, ...]}}; splits "train", "valid", "test", "test1", ...; what is to be split off the
+        training text is not there
+    origin: {split: where it came from, for error messages}
+    sha256: {"train.de": hex, ...} over the bytes of each file, after gunzip
+    """
+
+    lines: Dict[str, Dict[str, List[str]]]
+    origin: Dict[str, str]
+    sha256: Dict[str, str]
+
+    def place(self, split: str, language: str, index: int) -> str:
+        """``file:line`` of a line, counted from 0."""
+        return f"{self.origin[split]}.{language}:{index + 1}"
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file, unpacked where its name ends in .gz.
+
+    Raises: ValueError, one line, if it cannot be read
+    """
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path) as stream:
+                return stream.read()
+        return path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{path}: damaged or cut gzip file ({error}); get it again") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def split_lines(data: bytes, path: object) -> List[str]:
+    r"""Lines end at \n only; the \r of a \r\n and a byte order mark at the start are no part of them.
+
+    Raises: ValueError for a file without a line, or naming file:line for bytes that are not UTF-8
+    """
+    data = data.removeprefix(BOM)
+    if not data:
+        raise ValueError(f"{path}: empty file")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        bad = data[error.start : error.start + 1].hex()
+        raise ValueError(f"{path}:{line}: not UTF-8 (byte 0x{bad}); convert the file, e.g. with iconv") from None
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def find_file(prefix: str, language: str, option: str) -> Path:
+    """``PREFIX.LANGUAGE`` or ``PREFIX.LANGUAGE.gz``."""
+    names = [f"{prefix}.{language}", f"{prefix}.{language}.gz"]
+    for name in names:
+        if Path(name).is_file():
+            return Path(name)
+    raise ValueError(f"{option}: no file for language '{language}'; looked for {' and '.join(names)}")
+
+
+def prefixes_in(folder: Path, languages: Sequence[str]) -> Tuple[str, Optional[str], List[str]]:
+    """The prefixes of train, of valid (None if there is none) and of every test* of ``--from``."""
+    if not folder.is_dir():
+        raise ValueError(f"--from: no folder '{folder}'")
+
+    def named(pattern: str) -> List[str]:
+        endings = [f"{pattern}.{language}{gz}" for language in languages for gz in ("", ".gz")]
+        paths = [(path, ending) for ending in endings for path in folder.glob(ending) if path.is_file()]
+        return sorted({re.sub(r"\.[^.]+(\.gz)?$", "", str(path)) for path, _ in paths})
+
+    valid = next((prefix for name in VALID_NAMES for prefix in named(name)), None)
+    return str(folder / "train"), valid, named("test*")
+
+
+def read_split(prefix: str, languages: Sequence[str], option: str) -> Tuple[Dict[str, List[str]], Dict[str, str]]:
+    """({language: lines}, {language: sha256}) of one split.
+
+    Raises: ValueError for a missing or damaged file and for files of different numbers of lines
+    """
+    lines, sums = {}, {}
+    for language in languages:
+        path = find_file(prefix, language, option)
+        data = read_bytes(path)
+        lines[language] = split_lines(data, path)
+        sums[language] = hashlib.sha256(data).hexdigest()
+    counts = {language: len(text) for language, text in lines.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{prefix}.{language} {count:,}" for language, count in counts.items())
+        raise ValueError(f"{option}: files of different numbers of lines: {listed}; line n of each must belong together")
+    return lines, sums
+
+
+def read_table(path: Path, columns: Sequence[int], languages: Sequence[str]) -> Tuple[Dict[str, List[str]], str]:
+    """({language: lines}, sha256) of the columns, counted from 1, of a tab-separated file; a blank line is a row of
+    empty columns."""
+    data = read_bytes(path)
+    rows = [line.split("\t") for line in split_lines(data, path)]
+    for number, row in enumerate(rows, start=1):
+        if len(row) < max(columns) and row != [""]:
+            raise ValueError(
+                f"{path}:{number}: {len(row)} column{'s'[: len(row) != 1]}, but --columns asks for column {max(columns)}"
+            )
+    lines = {
+        language: [row[column - 1] if row != [""] else "" for row in rows]
+        for language, column in zip(languages, columns)
+    }
+    return lines, hashlib.sha256(data).hexdigest()
+
+
+def read_corpus(args, languages: Sequence[str]) -> RawCorpus:
+    """All that --from, --train, --valid, --test or --tsv name."""
+    corpus = RawCorpus({}, {}, {})
+    train, valid, tests = args.train, args.valid, args.test.split(",") if args.test else []
+    if args.from_:
+        train, valid, tests = prefixes_in(args.from_, languages)
+    given = {"train": train, "valid": valid}
+    given.update((f"test{number or ''}", prefix) for number, prefix in enumerate(tests))
+    if args.tsv:
+        corpus.lines["train"], corpus.sha256["tsv"] = read_table(args.tsv, args.columns, languages)
+        corpus.origin["train"] = str(args.tsv)
+    for split, prefix in given.items():
+        if not prefix:
+            continue
+        option = "--from" if args.from_ else f"--{split.rstrip('0123456789')}"
+        corpus.lines[split], sums = read_split(prefix, languages, option)
+        corpus.sha256.update((f"{split}.{language}", value) for language, value in sums.items())
+        corpus.origin[split] = prefix
+    return corpus

@@ -1,0 +1,183 @@
+"""The options of data preparation, checked once, before any work."""
+
+import argparse
+import dataclasses
+import re
+from pathlib import Path
+from typing import Dict, List, Optional, Tuple
+
+SEGMENTATIONS = ("none", "char", "bpe", "unigram")
+VOCABULARIES = ("joint", "separate")
+DISJOINT = ("either", "source", "none")
+DEFAULT_VOCAB_SIZE = 8000
+LANGUAGE = re.compile(r"[A-Za-z0-9_]+")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+# options that matter to some segmentations only
+ONLY_FOR = {"vocab_size": ("bpe", "unigram"), "min_count": ("none", "char")}
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Mistakes are one line, without the usage text."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"error: {message}\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the content of a data folder depends on, beside the text; ``workers`` changes the speed alone.
+
+    target: the target side's name: the language, or all of them joined by +
+    sizes: {split: sentences to split off where the split is not given, None for the default}
+    """
+
+    source: str
+    targets: Tuple[str, ...]
+    tag_target: bool
+    segmentation: str
+    vocabulary: str
+    vocab_size: Optional[int]
+    min_count: int
+    max_length: int
+    max_ratio: float
+    disjoint: str
+    seed: int
+    sizes: Dict[str, Optional[int]]
+    workers: int = 1
+
+    @property
+    def target(self) -> str:
+        return "+".join(self.targets)
+
+    @property
+    def pair(self) -> str:
+        return f"{self.source}-{self.target}"
+
+    def of(self, *names: str) -> Dict[str, object]:
+        """The settings of these names, for a fingerprint."""
+        return {name: getattr(self, name) for name in names}
+
+    def stored(self) -> Dict[str, object]:
+        """All but the number of workers."""
+        values = dataclasses.asdict(self)
+        del values["workers"]
+        return {**values, "targets": list(self.targets)}
+
+
+def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog=prog, description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--source", required=True, metavar="LANG", help="source language: the ending of its files")
+    add("--target", required=True, metavar="LANG[,LANG]", help="target language; several with --tag-target")
+    add("--from", dest="from_", type=Path, metavar="DIR", help="folder with train, valid (val, dev) and test* files")
+    add("--train", metavar="PREFIX", help="PREFIX.LANG or PREFIX.LANG.gz hold the training text")
+    add("--valid", metavar="PREFIX", help="validation text; unset: split off the training text")
+    add("--test", metavar="PREFIX[,PREFIX]", help="test text; unset: split off the training text")
+    add("--tsv", type=Path, metavar="FILE", help="training text in a tab-separated file")
+    add("--columns", metavar="N,N", help="columns of source and target in --tsv, from 1 (default: 1,2)")
+    add("--set", metavar="NAME", help="name of the set (default: after the folder or file)")
+    add("--out", type=Path, metavar="DIR", help="where the data folder goes (default: data-bin of this checkout)")
+    add("--segmentation", default="bpe", help=f"{', '.join(SEGMENTATIONS)} (default: bpe)")
+    add("--vocabulary", default="joint", help=f"{', '.join(VOCABULARIES)}: for both sides or for each (default: joint)")
+    add("--vocab-size", type=int, metavar="N", help=f"pieces of a model, bpe and unigram (default: {DEFAULT_VOCAB_SIZE})")
+    add("--min-count", type=int, metavar="N", help="none and char: rarer symbols are unknown (default: 1)")
+    add("--max-length", type=int, default=1000, metavar="N", help="characters; longer training pairs go (default: 1000)")
+    add("--max-ratio", type=float, default=4, metavar="X", help="training pairs with a longer side above X times the "
+        "shorter one + 10 characters go (default: 4)")  # fmt: skip
+    add("--valid-size", type=int, metavar="N", help="sentences to split off (default: 1000, at most 5 %%)")
+    add("--test-size", type=int, metavar="N", help="likewise")
+    add("--seed", type=int, default=1, metavar="N", help="which sentences are split off (default: 1)")
+    add("--disjoint", default="either", help="training pairs go whose source or target (either), source or neither "
+        f"(none) is in valid or test: {', '.join(DISJOINT)} (default: either)")  # fmt: skip
+    add("--tag-target", action="store_true", help="<2LANG> as first source symbol says which language is wanted")
+    add("--workers", type=int, default=1, metavar="N", help="processes of fairseq-preprocess (default: 1)")
+    return parser
+
+
+def check_choice(option: str, value: str, choices: Tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{option}: got '{value}'; choose from {', '.join(choices)}")
+
+
+def check_least(option: str, value: Optional[float], least: int) -> None:
+    if value is not None and not value >= least:  # not (nan >= 1)
+        raise ValueError(f"{option}: got {value}; {least} is the least")
+
+
+def parse_columns(text: Optional[str], number: int) -> List[int]:
+    """"1,2" as numbers, one for each language."""
+    words = text.split(",") if text is not None else [str(index + 1) for index in range(number)]
+    columns = [int(word) for word in words if word.isdecimal() and int(word) > 0]
+    if len(words) != number or len(set(columns)) != number:
+        raise ValueError(f"--columns: got '{text}'; give {number} different column numbers, from 1, such as 1,2")
+    return columns
+
+
+def check_inputs(args) -> None:
+    """Which text is given; sets ``args.columns`` to numbers."""
+    given = [option for option in ("from_", "train", "tsv") if getattr(args, option)]
+    if len(given) != 1:
+        raise ValueError("give the text by exactly one of --from DIR, --train PREFIX, --tsv FILE")
+    if args.from_ and (args.valid or args.test):
+        raise ValueError("--from: finds valid and test itself; leave out --valid and --test, or use --train")
+    if args.columns and not args.tsv:
+        raise ValueError("--columns: only with --tsv")
+    args.columns = parse_columns(args.columns, len(args.target.split(",")) + 1)
+
+
+def read_settings(args) -> Settings:
+    """Checked settings of parsed options.
+
+    Raises: ValueError naming option, value and choices
+    """
+    targets = tuple(args.target.split(","))
+    for option, language in [("--source", args.source), *(("--target", target) for target in targets)]:
+        if not LANGUAGE.fullmatch(language):
+            raise ValueError(f"{option}: got '{language}'; a language's name is letters, digits and _, such as de")
+    if len({args.source, *targets}) != len(targets) + 1:
+        raise ValueError(f"--target: got '{args.target}' with --source {args.source}; the languages must differ")
+    if len(targets) > 1 and not args.tag_target:
+        raise ValueError(f"--target: got '{args.target}'; several languages need --tag-target")
+    check_inputs(args)
+    check_choice("--segmentation", args.segmentation, SEGMENTATIONS)
+    check_choice("--vocabulary", args.vocabulary, VOCABULARIES)
+    check_choice("--disjoint", args.disjoint, DISJOINT)
+    for name in ("vocab_size", "min_count", "max_length", "max_ratio", "valid_size", "test_size", "workers"):
+        check_least(f"--{name.replace('_', '-')}", getattr(args, name), 1)
+    for name, kinds in ONLY_FOR.items():
+        if getattr(args, name) is not None and args.segmentation not in kinds:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: only with --segmentation {' or '.join(kinds)}, got {args.segmentation}")
+    trained = args.segmentation in ONLY_FOR["vocab_size"]
+    return Settings(
+        source=args.source,
+        targets=targets,
+        tag_target=args.tag_target,
+        segmentation=args.segmentation,
+        vocabulary=args.vocabulary,
+        vocab_size=(args.vocab_size or DEFAULT_VOCAB_SIZE) if trained else None,
+        min_count=args.min_count or 1,
+        max_length=args.max_length,
+        max_ratio=args.max_ratio,
+        disjoint=args.disjoint,
+        seed=args.seed,
+        sizes={"valid": args.valid_size, "test": args.test_size},
+        workers=args.workers,
+    )
+
+
+def set_name(args) -> str:
+    """--set, or a name after the folder or file that the text is from."""
+    if args.set is not None:
+        if not NAME.fullmatch(args.set):
+            raise ValueError(f"--set: got '{args.set}'; use letters, digits, _, - and . (not first)")
+        return args.set
+    if args.from_:
+        name = args.from_.resolve().name
+    else:
+        path = Path(args.tsv or args.train).resolve()
+        name = path.parent.name if path.name == "train" else path.name.removesuffix(".gz").partition(".")[0]
+    name = re.sub(r"[^A-Za-z0-9_-]", "_", name).lstrip("-")
+    return name or "corpus"
