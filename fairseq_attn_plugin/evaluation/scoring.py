@@ -1,0 +1,147 @@
+"""Scores of translations as text: sacrebleu's BLEU, chrF and TER, with confidence intervals and paired tests."""
+
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence
+
+from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.significance import PairedTest
+
+from . import metrics
+
+TOKENIZERS = sorted(BLEU.TOKENIZERS)
+RESAMPLES = 1000
+
+
+@dataclass
+class Scored:
+    """Scores of one or more translations of one text.
+
+    Attributes:
+        systems: names, the baseline first.
+        sentences: number of lines.
+        values: metric → one dict per system with ``score`` and, for sacrebleu's, ``mean`` and ``ci`` (half of the 95 %
+            interval) over bootstrap resamples, ``p_value`` against the baseline (not for the baseline itself).
+        signatures: sacrebleu's, by metric.
+    """
+
+    systems: List[str]
+    sentences: int
+    values: Dict[str, List[Dict[str, float]]]
+    signatures: Dict[str, str]
+
+
+def read_lines(path) -> List[str]:
+    r"""Lines of a text; only ``\n`` ends one, the last may lack it.
+
+    Raises:
+        ValueError: not UTF-8, with the line.
+        OSError: no such file.
+    """
+    lines = Path(path).read_bytes().split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    texts = []
+    for number, line in enumerate(lines, 1):
+        try:
+            texts.append(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file, with iconv") from None
+    return texts
+
+
+def read_system(path, reference: Sequence[str], reference_path) -> List[str]:
+    """Lines of a translation. ValueError: their number differs from the reference's, or there are none."""
+    lines = read_lines(path)
+    if len(lines) != len(reference):
+        raise ValueError(
+            f"{path}: {len(lines):,} lines, and {reference_path} has {len(reference):,}; "
+            "line n of both belongs to sentence n"
+        )
+    if not lines:
+        raise ValueError(f"{path}: empty; there is nothing to score")
+    return lines
+
+
+def score(
+    reference: Sequence[str],
+    systems: Dict[str, Sequence[str]],
+    lowercase: bool = False,
+    tokenize: Optional[str] = None,
+    characters: bool = False,
+) -> Scored:
+    """Scores every system; the first is the baseline of the paired bootstrap tests (Koehn, 2004).
+
+    Args:
+        systems: name → as many lines as the reference has.
+        lowercase: without regard to case, in all metrics (TER never regards it).
+        tokenize: sacrebleu's tokeniser for BLEU (default: 13a); chrF and TER have their own.
+        characters: exact matches and the character error rate as well.
+    """
+    wanted = {
+        "BLEU": BLEU(lowercase=lowercase, tokenize=tokenize, force=True),
+        "chrF": CHRF(lowercase=lowercase),
+        "TER": TER(),
+    }
+    signatures, found = PairedTest(list(systems.items()), wanted, [list(reference)], "bs", RESAMPLES)()
+    values: Dict[str, List[Dict[str, float]]] = {name: [_numbers(result) for result in results]
+                                                 for name, results in found.items() if name != "System"}  # fmt: skip
+    if characters:
+        values.update(_character_scores(reference, list(systems.values()), lowercase))
+    return Scored(list(systems), len(reference), values, {name: str(value) for name, value in signatures.items()})
+
+
+def _numbers(result) -> Dict[str, float]:
+    return {name: float(value) for name, value in vars(result).items() if value is not None}
+
+
+def _character_scores(reference, systems, lowercase: bool) -> Dict[str, List[Dict[str, float]]]:
+    """Over characters of the text in NFC, white space as single blanks, which count."""
+    right = [_plain(line, lowercase) for line in reference]
+    length, exact, errors = sum(map(len, right)), [], []
+    for lines in systems:
+        counts = metrics.count(right, [_plain(line, lowercase) for line in lines])
+        exact.append({"score": counts.sentence_accuracy})
+        errors.append({"score": metrics.error_rate(counts.distance, length)})
+    return {"exact match": exact, "character error rate": errors}
+
+
+def _plain(line: str, lowercase: bool) -> str:
+    line = " ".join(unicodedata.normalize("NFC", line).split())
+    return line.lower() if lowercase else line
+
+
+def markdown(scored: Scored) -> str:
+    """One row per system, one column per metric; then the signatures. A p-value stands beside what differs from the
+    baseline."""
+    head = ["", *scored.values]
+    lines = [head, ["---", *("---:" for _ in head[1:])]]
+    for number, name in enumerate(scored.systems):
+        lines.append([name, *(_cell(values[number]) for values in scored.values.values())])
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    note = f"{scored.sentences:,} sentences; ± 95 % interval of {RESAMPLES:,} bootstrap resamples"
+    note += f"; p: paired bootstrap against {scored.systems[0]}" if len(scored.systems) > 1 else ""
+    return f"{table}\n{note}.\n" + "".join(f"{name}: {value}\n" for name, value in scored.signatures.items())
+
+
+def _cell(value: Dict[str, float]) -> str:
+    text = f"{value['score']:.2f}"
+    if "ci" in value:
+        text += f" ± {value['ci']:.2f}"
+    if "p_value" in value:
+        text += f" (p = {value['p_value']:.3f})"
+    return text
+
+
+def as_json(scored: Scored) -> Dict[str, Any]:
+    """The same as plain values: per system its name and, by metric, numbers and signature."""
+    systems = []
+    for number, name in enumerate(scored.systems):
+        entry: Dict[str, Any] = {"name": name}
+        for metric, values in scored.values.items():
+            entry[metric] = dict(values[number])
+            if metric in scored.signatures:
+                entry[metric]["signature"] = scored.signatures[metric]
+        systems.append(entry)
+    return {"sentences": scored.sentences, "resamples": RESAMPLES, "systems": systems}

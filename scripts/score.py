@@ -1,0 +1,70 @@
+"""Scores translations with sacrebleu: BLEU, chrF and TER with 95 % intervals and signatures; of two and more, every
+one is tested against the first (paired bootstrap, 1,000 resamples, seed 12345).
+
+The measure of tutorials on Multi30k (case and tokenisation left out of account) is --lowercase: reference and
+translation are lower-cased, then BLEU cuts both by --tokenize (13a where nothing is given; none: text that is tokenised
+already). Tutorials cut with spaCy, so this is theirs but for single tokens."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+logging.disable(logging.INFO)  # fairseq logs while it is imported
+
+from fairseq_attn_plugin.evaluation import scoring  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="score.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("reference", metavar="REFERENCE", help="text, one sentence a line")
+    parser.add_argument(
+        "hypotheses", metavar="HYPOTHESES", nargs="+", help="translations of it, as text; the first is the baseline"
+    )
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="of the systems (default: the files' paths)")
+    parser.add_argument("--lowercase", action="store_true", help="without regard to case (TER never regards it)")
+    parser.add_argument(
+        "--tokenize", choices=scoring.TOKENIZERS, metavar="NAME", help=f"of BLEU: {', '.join(scoring.TOKENIZERS)}"
+    )
+    parser.add_argument(
+        "--characters", action="store_true", help="exact matches and the character error rate as well, in percent"
+    )
+    parser.add_argument("--json", metavar="FILE", help="writes the numbers there, too")
+    args = parser.parse_args()
+    try:
+        scored = read_and_score(args)
+        print(scoring.markdown(scored), end="")
+        if args.json:
+            write(json.dumps(scoring.as_json(scored), indent=2, ensure_ascii=False) + "\n", Path(args.json))
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def read_and_score(args) -> scoring.Scored:
+    names = args.names or args.hypotheses
+    if len(names) != len(args.hypotheses) or len(set(names)) != len(names):
+        raise ValueError(f"--names: got {' '.join(names)!r} for {len(args.hypotheses)} systems; give each its own name")
+    reference = scoring.read_lines(args.reference)
+    systems = {
+        name: scoring.read_system(path, reference, args.reference) for name, path in zip(names, args.hypotheses)
+    }
+    return scoring.score(reference, systems, args.lowercase, args.tokenize, args.characters)
+
+
+def write(text: str, path: Path) -> None:
+    """The file gets its name only when it is complete."""
+    half = Path(f"{path}.part")
+    try:
+        half.write_text(text, encoding="utf-8")
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
