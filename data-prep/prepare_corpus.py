@@ -89,7 +89,7 @@ class Preparation:
         if not self.final.exists():
             return False
         if not (self.final / "data.json").is_file():
-            raise ValueError(f"{self.final} is there and is no data folder; remove it, or choose another --set or --out")
+            raise ValueError(f"{self.final} is there and is no data folder; remove it or choose another --set")
         try:
             data = read_json(self.final / "data.json")
             whole = data["fingerprint"] == self.marks["final"] and all(
@@ -140,7 +140,7 @@ class Preparation:
         for name, model in models.items():
             (part / name).write_bytes(model)
             if wanted and sizes[name] < wanted:
-                say(f"segment: --vocab-size {wanted:,} is more than the text gives; lowered to {sizes[name]:,} in {name}")
+                say(f"segment: --vocab-size {wanted:,} is more than the text gives: lowered to {sizes[name]:,}, {name}")
         write_json(part / "segment.json", sizes)
 
     def model_names(self) -> Dict[str, str]:
@@ -231,7 +231,7 @@ def prepare(args) -> Path:
     corpus = read_corpus(args, [settings.source, *settings.targets])
     for split, size in settings.sizes.items():
         if size is not None and split in corpus.lines:
-            raise ValueError(f"--{split}-size: got {size}, but {split} is {corpus.origin[split]}; leave one of both out")
+            raise ValueError(f"--{split}-size: got {size}, but {split} is {corpus.origin[split]}; leave one out")
     out = args.out or DATA_BIN
     final = out / f"{set_name(args)}.{settings.pair}"
     work = final.with_name(final.name + ".work")

@@ -101,7 +101,7 @@ def read_split(prefix: str, languages: Sequence[str], option: str) -> Tuple[Dict
     counts = {language: len(text) for language, text in lines.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{prefix}.{language} {count:,}" for language, count in counts.items())
-        raise ValueError(f"{option}: files of different numbers of lines: {listed}; line n of each must belong together")
+        raise ValueError(f"{option}: different numbers of lines: {listed}; line n of each must belong together")
     return lines, sums
 
 
@@ -112,9 +112,7 @@ def read_table(path: Path, columns: Sequence[int], languages: Sequence[str]) -> 
     rows = [line.split("\t") for line in split_lines(data, path)]
     for number, row in enumerate(rows, start=1):
         if len(row) < max(columns) and row != [""]:
-            raise ValueError(
-                f"{path}:{number}: {len(row)} column{'s'[: len(row) != 1]}, but --columns asks for column {max(columns)}"
-            )
+            raise ValueError(f"{path}:{number}: {len(row)} columns by tabs; --columns asks for column {max(columns)}")
     lines = {
         language: [row[column - 1] if row != [""] else "" for row in rows]
         for language, column in zip(languages, columns)

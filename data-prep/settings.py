@@ -81,16 +81,16 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="where the data folder goes (default: data-bin of this checkout)")
     add("--segmentation", default="bpe", help=f"{', '.join(SEGMENTATIONS)} (default: bpe)")
     add("--vocabulary", default="joint", help=f"{', '.join(VOCABULARIES)}: for both sides or for each (default: joint)")
-    add("--vocab-size", type=int, metavar="N", help=f"pieces of a model, bpe and unigram (default: {DEFAULT_VOCAB_SIZE})")
+    add("--vocab-size", type=int, metavar="N", help=f"bpe, unigram: pieces of a model (default: {DEFAULT_VOCAB_SIZE})")
     add("--min-count", type=int, metavar="N", help="none and char: rarer symbols are unknown (default: 1)")
-    add("--max-length", type=int, default=1000, metavar="N", help="characters; longer training pairs go (default: 1000)")
-    add("--max-ratio", type=float, default=4, metavar="X", help="training pairs with a longer side above X times the "
-        "shorter one + 10 characters go (default: 4)")  # fmt: skip
+    add("--max-length", type=int, default=1000, metavar="N", help="characters of a training sentence (default: 1000)")
+    add("--max-ratio", type=float, default=4, metavar="X", help="characters of a training sentence for one of the other "
+        "side, + 10 (default: 4)")  # fmt: skip
     add("--valid-size", type=int, metavar="N", help="sentences to split off (default: 1000, at most 5 %%)")
     add("--test-size", type=int, metavar="N", help="likewise")
     add("--seed", type=int, default=1, metavar="N", help="which sentences are split off (default: 1)")
-    add("--disjoint", default="either", help="training pairs go whose source or target (either), source or neither "
-        f"(none) is in valid or test: {', '.join(DISJOINT)} (default: either)")  # fmt: skip
+    add("--disjoint", default="either", help="training pairs are dropped whose source or target (either), or source, "
+        f"is in valid or test: {', '.join(DISJOINT)} (default: either)")  # fmt: skip
     add("--tag-target", action="store_true", help="<2LANG> as first source symbol says which language is wanted")
     add("--workers", type=int, default=1, metavar="N", help="processes of fairseq-preprocess (default: 1)")
     return parser
@@ -107,7 +107,7 @@ def check_least(option: str, value: Optional[float], least: int) -> None:
 
 
 def parse_columns(text: Optional[str], number: int) -> List[int]:
-    """"1,2" as numbers, one for each language."""
+    """Numbers of a text such as 1,2, one for each language."""
     words = text.split(",") if text is not None else [str(index + 1) for index in range(number)]
     columns = [int(word) for word in words if word.isdecimal() and int(word) > 0]
     if len(words) != number or len(set(columns)) != number:
