@@ -9,7 +9,9 @@ from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.registry import REGISTRIES
 from fairseq_commands import hypotheses
 
+from fairseq_attn_plugin.__main__ import own_fields
 from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
+from fairseq_attn_plugin.tasks.attn_translation import AttnTranslationConfig
 from fairseq_attn_plugin.tasks.reversal import ReversalConfig
 from fairseq_attn_plugin.tasks.reversal_scorer import ReversalScorerConfig
 
@@ -36,6 +38,16 @@ REVERSAL = [
     "test_max_length", "long_size", "long_min_length", "long_max_length", "seed", "source_padding", "eval_beam",
     "eval_max_len_a", "eval_max_len_b", "save_dir", "restore_file", "finetune_from_model", "reset_dataloader",
 ]  # fmt: skip
+TRANSLATION = dict(
+    left_pad_source=False, translation_valid_beam=1, translation_valid_max_len_a=1.5, translation_valid_max_len_b=10,
+    translate_to=None, translation_save_dir="${checkpoint.save_dir}",
+    translation_restore_file="${checkpoint.restore_file}",
+    translation_finetune_from_model="${checkpoint.finetune_from_model}",
+    translation_reset_dataloader="${checkpoint.reset_dataloader}",
+    translation_best_metric="${checkpoint.best_checkpoint_metric}",
+    translation_maximize="${checkpoint.maximize_best_checkpoint_metric}",
+    translation_post_process="${common_eval.post_process}",
+)  # fmt: skip
 
 
 def test_no_field_is_renamed_and_no_default_changed():
@@ -43,6 +55,7 @@ def test_no_field_is_renamed_and_no_default_changed():
     assert defaults == {**FIRST, **ADDED}
     names = {field.name for field in dataclasses.fields(ReversalConfig)} - {"_name"}
     assert names == {f"reversal_{name}" for name in REVERSAL} | {"max_source_positions", "max_target_positions"}
+    assert {name: getattr(AttnTranslationConfig, name) for name in own_fields(AttnTranslationConfig)} == TRANSLATION
 
 
 def fairseq_fields():
@@ -53,12 +66,12 @@ def fairseq_fields():
     return {field.name for group in groups for field in dataclasses.fields(group)} - {"_name"}
 
 
-@pytest.mark.parametrize("config", [AttnRNNConfig, ReversalConfig, ReversalScorerConfig])
+@pytest.mark.parametrize("config", [AttnRNNConfig, AttnTranslationConfig, ReversalConfig, ReversalScorerConfig])
 def test_no_field_has_the_name_of_one_of_fairseq(config):
     """A second option of one name is swallowed without a word, and its value is the other's."""
     theirs = fairseq_fields()
     assert {"beam", "weight_decay", "label_smoothing", "min_len"} <= theirs
-    assert not theirs & {field.name for field in dataclasses.fields(config)}
+    assert not theirs & own_fields(config)
 
 
 def test_checkpoint_without_the_newer_fields_loads_with_their_defaults(command, tmp_path):

@@ -23,6 +23,7 @@ RULES = {
     f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots"), ()),
     "scripts": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data", f"{PLUGIN}.benchmark"), ()),
     "scripts/convert_fairseq_lstm.py": ((f"{PLUGIN}.models.fairseq_lstm",), ()),
+    "scripts/translate.py": ((f"{PLUGIN}.models.attn_rnn",), ()),
     "scripts/average_checkpoints.py": ((f"{PLUGIN}.models.checkpoint_averaging",), ()),
     "data-prep": ((), ()),
 }
@@ -117,6 +118,7 @@ def test_no_file_is_long():
         ("../scripts/planted.py", "from fairseq_attn_plugin.models import attn_rnn"),
         ("../scripts/planted.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
         ("../scripts/convert_fairseq_lstm.py", "from fairseq_attn_plugin.models import attn_rnn"),
+        ("../scripts/translate.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin"),
     ],
 )

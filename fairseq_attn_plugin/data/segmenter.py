@@ -4,9 +4,8 @@ import hashlib
 import json
 import unicodedata
 from pathlib import Path
-from typing import Any, Collection, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
-from fairseq.data import Dictionary
 from sentencepiece import SentencePieceProcessor
 
 DATA_FILE = "data.json"
@@ -70,8 +69,9 @@ class Segmenter:
     """Text of one side → pieces, and pieces → text. What fairseq calls a ``bpe``.
 
     Text is in NFC, white space of any kind is one blank; then it is cut by sentencepiece, or at the blanks where the
-    segmentation is ``none``. A piece that the side's dictionary lacks is spelt in smaller ones that it has. Symbols
-    of fairseq's own and target-language tags that stand in the text are unknown words.
+    segmentation is ``none``. Characters that the model has never seen are one unknown piece where they stand side by
+    side. Symbols of fairseq's own and target-language tags that stand in the text are unknown, too. ``▁`` in the text
+    is a blank to sentencepiece.
 
     Args:
         folder: data folder or model's folder, see :func:`read_data_settings`.
@@ -89,13 +89,11 @@ class Segmenter:
         self.segmentation: str = settings["segmentation"]
         self.targets: List[str] = settings["targets"]
         self._tagged = settings["tag_target"] and side == "source"
-        self._reserved = RESERVED | ({tag(name) for name in self.targets} if settings["tag_target"] else set())
+        self._reserved = RESERVED | ({tag(name) for name in self.targets} if self._tagged else set())
         self._model = None
         if self.segmentation != "none":
             path = Path(folder) / settings["sentencepiece"][settings[side]]
             self._model = SentencePieceProcessor(model_proto=path.read_bytes())
-        symbols = Dictionary.load(str(Path(folder) / f"dict.{settings[side]}.txt")).symbols
-        self._known = set(symbols) - self._reserved
         self.target = target
 
     @property
@@ -123,13 +121,8 @@ class Segmenter:
         if self._model is None:
             pieces = text.split()
         else:
-            pieces = [part for piece in self._model.encode(text, out_type=str) for part in self._spelt(piece)]
+            pieces = self._model.encode(text, out_type=str)
         return [UNKNOWN if piece in self._reserved else piece for piece in pieces]
-
-    def _spelt(self, piece: str) -> List[str]:
-        if piece in self._known or self._model.piece_to_id(piece) == self._model.unk_id():
-            return [piece]
-        return respell(piece, self._known)
 
     def encode(self, text: str) -> str:
         """Prefix and pieces with blanks between them; of a blank text nothing."""
@@ -148,17 +141,3 @@ class Segmenter:
 def tag(target: str) -> str:
     """First token of a source that is to be translated to ``target``."""
     return f"<2{target}>"
-
-
-def respell(piece: str, known: Collection[str]) -> List[str]:
-    """Splits ``piece`` into symbols of ``known``: fewest characters outside of them, then fewest symbols."""
-    best = [((0, 0), [])]
-    for end in range(1, len(piece) + 1):
-        parts = ((piece[start:end], *best[start]) for start in range(end))
-        best.append(
-            min(
-                ((missing + (0 if part in known else len(part)), count + 1), [*rest, part])
-                for part, (missing, count), rest in parts
-            )
-        )
-    return best[-1][1]

@@ -1,9 +1,10 @@
-"""Accuracies of decoded sentences: sequences of symbols or of token numbers, without ``</s>``."""
+"""Accuracies of decoded sentences (sequences of symbols or of token numbers, without ``</s>``), BLEU and chrF."""
 
 from dataclasses import dataclass
-from typing import Dict, Hashable, Sequence, Tuple
+from typing import Dict, Hashable, List, Sequence, Tuple
 
 from rapidfuzz.distance import Levenshtein
+from sacrebleu.metrics import BLEU, CHRF
 
 Sentence = Sequence[Hashable]
 
@@ -98,3 +99,36 @@ def aligned(attended: Sequence[int], gold: Sequence[int]) -> int:
 def alignment_accuracy(right: float, positions: float) -> float:
     """Target positions that attend most to their gold source position, in percent; of no position, 0."""
     return 100.0 * right / positions if positions else 0.0
+
+
+def error_rate(distance: float, length: float) -> float:
+    """Edit distance over the length of the references, in percent (a character or a word error rate); it can be more
+    than 100. Of references without any symbol, 0 where nothing was said, else 100."""
+    return 100.0 * distance / length if length else 100.0 * bool(distance)
+
+
+class CorpusScore:
+    """A score of sacrebleu's, from statistics that add up: sums over parts of a corpus give the score of the whole.
+
+    Attributes:
+        name: ``bleu`` (13a, cased) or ``chrf`` (chrF2).
+        size: how many numbers its statistics are.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self._metric = BLEU(force=True) if name == "bleu" else CHRF()
+        self.size = len(self.statistics([""], [""]))
+
+    def statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> List[int]:
+        """Sums over pairs of one reference and one hypothesis each, of which there is at least one."""
+        return [sum(column) for column in zip(*self._metric._extract_corpus_statistics(hypotheses, [references]))]
+
+    def score(self, *statistics: float) -> float:
+        """The score of a corpus, 0 to 100."""
+        return self._metric._compute_score_from_stats(list(statistics)).score
+
+    @property
+    def signature(self) -> str:
+        """sacrebleu's, its version included."""
+        return str(self._metric.get_signature())

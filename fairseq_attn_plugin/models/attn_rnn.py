@@ -2,6 +2,7 @@
 
 from typing import Optional, Tuple
 
+from fairseq import hub_utils
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import FairseqEncoderDecoderModel, register_model, register_model_architecture
 from torch import nn
@@ -29,6 +30,7 @@ from .dropout import Dropout
 from .embedding import INIT_BOUND, build_embeddings
 from .precision import MATMUL_DTYPES
 from .rnn_encoder import RNNEncoder
+from .translator import Translator, check_files
 
 
 @register_model("attn_rnn", dataclass=AttnRNNConfig)
@@ -80,6 +82,31 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         if model.alignment_loss_error and getattr(getattr(task, "cfg", None), "load_alignments", False):
             raise ValueError(f"--load-alignments: {model.alignment_loss_error}")
         return model
+
+    @classmethod
+    def from_pretrained(
+        cls, model_name_or_path, checkpoint_file: str = "checkpoint.pt", data_name_or_path: str = ".", **kwargs
+    ) -> hub_utils.GeneratorHubInterface:
+        """Loads a trained model, or an ensemble, for decoding.
+
+        Args:
+            model_name_or_path: folder of the model: checkpoint, dictionaries, sentencepiece models, ``data.json``.
+            checkpoint_file: name of the checkpoint in it; several with colons between them.
+            data_name_or_path: where the other files are, if not in the same folder.
+            kwargs: values that replace those of the checkpoint's options.
+
+        Returns:
+            A :class:`Translator` where the task knows how raw text is segmented (``attn_translation``), else fairseq's
+            own interface.
+
+        Raises:
+            OSError: the folder or the checkpoint is not there.
+            ValueError: the folder's files are damaged, or not those that the model was trained with.
+        """
+        check_files(model_name_or_path, checkpoint_file)
+        loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
+        interface = Translator if hasattr(loaded["task"], "segmenter") else hub_utils.GeneratorHubInterface
+        return interface(loaded["args"], loaded["task"], loaded["models"])
 
 
 def max_positions(cfg, task) -> Tuple[int, int]:

@@ -1,3 +1,3 @@
 """fairseq tasks."""
 
-from . import reversal, reversal_scorer  # noqa: F401
+from . import attn_translation, reversal, reversal_scorer  # noqa: F401

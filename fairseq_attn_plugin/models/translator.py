@@ -1,0 +1,231 @@
+"""A trained model from Python: raw sentences in, translations with score and attention out."""
+
+import copy
+import math
+import os
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterable, Iterator, List, NamedTuple, Optional
+
+import numpy as np
+import torch
+from fairseq import hub_utils, utils
+from omegaconf import open_dict
+
+EOS = "</s>"
+END = re.compile(r"""[.!?…।؟]["'»”’)\]]*$""")
+"""The end of a sentence, if a blank comes after it."""
+
+UNSPACED_ENDS = "。！？"
+"""Ends of sentences that no blank comes after."""
+
+LENGTH_FACTOR = 2
+"""A translation may have this many pieces for each of the source, and some more (``Translator.extra_length``)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Translation:
+    """What became of one line.
+
+    Attributes:
+        text: the translation, in one line.
+        score: mean of the base-2 logarithms of the probabilities of the target pieces, ``</s>`` included: the second
+            column of fairseq-generate's H lines; 0 of an empty line.
+        source: pieces that the model read, tag and ``</s>`` included, in all S; of a split line those of all parts.
+        target: pieces that it wrote, ``</s>`` included, in all T; of a split line those of all parts.
+        attention: T×S, rows sum to one; None of an empty or a split line, of a model without attention, and where it
+            was not asked for.
+        parts: how many parts the line was split into because it is too long for the model; 0 of an empty line.
+        unknown: source pieces that the model does not know.
+        cut: parts whose translation did not come to an end within the allowed length.
+    """
+
+    text: str
+    score: float
+    source: List[str]
+    target: List[str]
+    attention: Optional[np.ndarray] = field(repr=False)
+    parts: int = 1
+    unknown: int = 0
+    cut: int = 0
+
+
+EMPTY = Translation("", 0.0, [], [], None, parts=0)
+
+
+class Part(NamedTuple):
+    """What the model reads at once."""
+
+    pieces: List[str]
+    joint: str
+    """What comes between the translation before and this one: a blank, or nothing in the middle of a word."""
+
+
+class Translator(hub_utils.GeneratorHubInterface):
+    """Translates raw text with one model or an ensemble; ``from_pretrained`` makes it.
+
+    ``translator.to("cuda")`` moves it to a GPU. Besides ``translate_lines`` there is what fairseq's interface has.
+    """
+
+    def __init__(self, cfg, task, models):
+        super().__init__(cfg, task, models)
+        self.bpe, self.tokenizer = task.build_bpe(None), None
+        source, target = self.max_positions
+        self.extra_length = min(50, target // 4)
+        self.window = min(source, (target - 1 - self.extra_length) // LENGTH_FACTOR)
+        """Longest source that is read at once, in tokens with tag and ``</s>``: no translation of it is cut."""
+
+    def translate_lines(
+        self,
+        lines: Iterable[str],
+        beam: int = 5,
+        target: Optional[str] = None,
+        attention: bool = True,
+        max_tokens: int = 4000,
+        **options,
+    ) -> List[Translation]:
+        """Translates lines of raw text.
+
+        A blank line stays empty. A line that is longer than the model can take is split, after the last end of a
+        sentence that fits, else before a word, else anywhere, and the translations of the parts are put together.
+
+        Args:
+            lines: raw text, each line one item, white space of any kind counts as a blank.
+            beam: hypotheses kept in the search, 1: greedy.
+            target: language to translate to, for a model that has several; None: what ``translate_to`` said, or the
+                only one.
+            attention: return the attention weights as well; without them long lines take less time.
+            max_tokens: source tokens in one batch, padding included.
+            options: more of fairseq's generation options (``lenpen``, ``sampling``, ...).
+
+        Returns:
+            One translation for each line, in their order.
+
+        Raises:
+            ValueError: ``beam`` or ``max_tokens`` below 1; a target that the model does not have, or none given where
+                it has several.
+        """
+        for name, value in (("beam", beam), ("max_tokens", max_tokens)):
+            if value < 1:
+                raise ValueError(f"{name}: got {value}; give at least 1")
+        prefix = self._prefix(target)
+        parts = [self._split(self.bpe.pieces(line), prefix) for line in lines]
+        sources = [prefix + part.pieces + [EOS] for split in parts for part in split]
+        for model in self.models:
+            if getattr(model.decoder, "attention", None) is not None:
+                model.decoder.need_attn = attention
+        done = iter(self._search(sources, max_tokens, {"beam": beam, **options}))
+        return [_joined([next(done) for _ in split], [part.joint for part in split]) for split in parts]
+
+    def translate(self, sentences, beam: int = 5, verbose: bool = False, **options):
+        """The texts alone: a list for a list, a string for a string; ``verbose`` says nothing more."""
+        lines = [sentences] if isinstance(sentences, str) else sentences
+        texts = [done.text for done in self.translate_lines(lines, beam, attention=False, **options)]
+        return texts[0] if isinstance(sentences, str) else texts
+
+    def _prefix(self, target: Optional[str]) -> List[str]:
+        if target is None:
+            return self.bpe.prefix()
+        before, self.bpe.target = self.bpe.target, target
+        try:
+            return self.bpe.prefix()
+        finally:
+            self.bpe.target = before
+
+    def _split(self, pieces: List[str], prefix: List[str]) -> List[Part]:
+        """Parts that fit into the window; none of no pieces."""
+        room = max(1, self.window - len(prefix) - 1)
+        parts, start = [], 0
+        while start < len(pieces):
+            end = self._cut(pieces, start, start + room)
+            whole = not parts or self.bpe.starts_word(pieces[start]) or pieces[start - 1][-1] in UNSPACED_ENDS
+            parts.append(Part(pieces[start:end], " " if whole else ""))
+            start = end
+        return parts
+
+    def _cut(self, pieces: List[str], start: int, limit: int) -> int:
+        """Where a part that begins at ``start`` ends: at ``limit`` or before."""
+        if len(pieces) <= limit:
+            return len(pieces)
+        words = [place for place in range(limit, start, -1) if self.bpe.starts_word(pieces[place])]
+        ends = [place for place in words if END.search("".join(pieces[max(start, place - 4) : place]))]
+        ends += [place for place in range(limit, start, -1) if pieces[place - 1][-1] in UNSPACED_ENDS]
+        return max(ends or words or [limit])
+
+    def _search(self, sources: List[List[str]], max_tokens: int, options: dict) -> List[Translation]:
+        """Translations of what the model can read at once."""
+        generation = copy.deepcopy(self.cfg.generation)
+        with open_dict(generation):
+            for name, value in {"max_len_a": LENGTH_FACTOR, "max_len_b": self.extra_length, **options}.items():
+                setattr(generation, name, value)
+        generator = self.task.build_generator(self.models, generation)
+        done: List[Optional[Translation]] = [None] * len(sources)
+        for batch in self._batches(sources, max_tokens) if sources else ():
+            batch = utils.apply_to_sample(lambda tensor: tensor.to(self.device), batch)
+            width = batch["net_input"]["src_tokens"].size(1)
+            longest = min(int(generation.max_len_a * width + generation.max_len_b), generator.max_len - 1)
+            found = self.task.inference_step(generator, self.models, batch)
+            for number, (best, *_) in zip(batch["id"].tolist(), found, strict=True):
+                done[number] = self._translation(sources[number], best, longest)
+        return done
+
+    def _batches(self, sources: List[List[str]], max_tokens: int) -> Iterator[dict]:
+        """Sources of like length together, ``max_tokens`` with padding in a batch, or one that is longer."""
+        tokens = [torch.tensor([self.src_dict.index(piece) for piece in source]) for source in sources]
+        lengths = torch.tensor([len(each) for each in tokens])
+        return self.task.get_batch_iterator(
+            self.task.build_dataset_for_inference(tokens, lengths),
+            max_tokens=max(max_tokens, int(lengths.max())),
+            max_positions=self.max_positions,
+            disable_iterator_cache=True,
+        ).next_epoch_itr(shuffle=False)
+
+    def _translation(self, source: List[str], best: dict, longest: int) -> Translation:
+        """Of S source pieces and the best hypothesis, which had to end after ``longest`` tokens and ``</s>``."""
+        tokens, weights = best["tokens"], best["attention"]
+        if weights.numel():
+            start = weights.size(0) - len(source) if self.task.cfg.left_pad_source else 0
+            weights = weights[start : start + len(source)].float().cpu().numpy().T.copy()
+        return Translation(
+            text=self.bpe.decode(self.tgt_dict.string(tokens)),
+            score=float(best["score"]) / math.log(2),
+            source=source,
+            target=[self.tgt_dict[token] for token in tokens.tolist()],
+            attention=weights if len(weights) else None,
+            unknown=sum(self.src_dict.index(piece) == self.src_dict.unk() for piece in source),
+            cut=int(len(tokens) > longest),
+        )
+
+
+def _joined(done: List[Translation], joints: List[str]) -> Translation:
+    """One translation of the parts of a line."""
+    if len(done) < 2:
+        return done[0] if done else EMPTY
+    sizes = [len(part.target) for part in done]
+    return Translation(
+        text="".join(joint + part.text for joint, part in zip(joints, done, strict=True) if part.text).strip(),
+        score=sum(part.score * size for part, size in zip(done, sizes, strict=True)) / sum(sizes),
+        source=[piece for part in done for piece in part.source],
+        target=[piece for part in done for piece in part.target],
+        attention=None,
+        parts=len(done),
+        unknown=sum(part.unknown for part in done),
+        cut=sum(part.cut for part in done),
+    )
+
+
+def check_files(folder, checkpoint_file: str) -> None:
+    """Raises an OSError or a ValueError, in one line, where ``folder`` does not hold the checkpoints named (several
+    with colons between them)."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give the folder of a model, with {checkpoint_file} in it")
+    for name in checkpoint_file.split(os.pathsep):
+        path = folder / name
+        if not path.is_file():
+            there = ", ".join(sorted(found.name for found in folder.glob("*.pt"))) or "none"
+            raise FileNotFoundError(f"{folder}: no {name} (checkpoints there: {there}); checkpoint_file= names another")
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path}: not a checkpoint, or cut short")
