@@ -1,4 +1,7 @@
-"""Draws attention heat maps from the output of fairseq-generate --print-alignment soft."""
+"""Draws attention heat maps from the output of fairseq-generate --print-alignment soft.
+
+With --data, of a model that reads pieces of words, the pieces of each word become one: the weight of a source word is
+the sum over its pieces, that of a target word the mean over its pieces."""
 
 import argparse
 import logging
@@ -6,7 +9,8 @@ import sys
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib while it looks for fonts
 
-from fairseq_attn_plugin.evaluation import plots, report  # noqa: E402
+from fairseq_attn_plugin.data.segmenter import Segmenter  # noqa: E402
+from fairseq_attn_plugin.evaluation import plots, report, word_pieces  # noqa: E402
 from fairseq_attn_plugin.evaluation.generation_log import read_generation_log  # noqa: E402
 
 
@@ -16,6 +20,8 @@ def main() -> None:
     parser.add_argument("picture", help="PNG file to write")
     parser.add_argument("--ids", nargs="+", type=int, metavar="ID", help="sentences to draw (default: the first six)")
     parser.add_argument("--nbest", action="store_true", help="draw every printed hypothesis, not only the best")
+    parser.add_argument("--data", metavar="DIR", help="data folder or model's folder of task attn_translation")
+    parser.add_argument("--pieces", action="store_true", help="with --data: draw pieces, not words")
     args = parser.parse_args()
     try:
         plots.save(plots.attention_heat_maps(maps(args)), args.picture)
@@ -25,6 +31,8 @@ def main() -> None:
 
 def maps(args) -> list:
     """One panel per hypothesis that the options ask for."""
+    if args.pieces and not args.data:
+        raise ValueError("--pieces: give the folder that says what pieces are with --data")
     sentences = {sentence.id: sentence for sentence in read_generation_log(args.log)}
     ids = args.ids or list(sentences)[:6]
     unknown = [ident for ident in ids if ident not in sentences]
@@ -33,7 +41,12 @@ def maps(args) -> list:
             f"--ids: {args.log} has no sentence {unknown[0]}; ids go from {min(sentences)} to {max(sentences)}"
         )
     chosen = [(sentences[ident], h) for ident in ids for h in sentences[ident].hypotheses[: None if args.nbest else 1]]
-    return [report.heat_map(f"sentence {s.id}, score {h.score:.2f}", s, h) for s, h in chosen]
+    titled = [(f"sentence {s.id}, score {h.score:.2f}", s, h) for s, h in chosen]
+    if not args.data:
+        return [report.heat_map(*panel) for panel in titled]
+    segmenter = Segmenter(args.data, "source")
+    words = segmenter.segmentation in word_pieces.SEGMENTATIONS and not args.pieces
+    return [word_pieces.heat_map(*panel, segmenter.pieces, words) for panel in titled]
 
 
 if __name__ == "__main__":

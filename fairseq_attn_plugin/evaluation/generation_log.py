@@ -129,6 +129,7 @@ def attention_axes(sentence: Sentence, hypothesis: Hypothesis) -> Tuple[List[str
     for tokens, size in zip((sentence.source, hypothesis.tokens), reversed(hypothesis.weights.shape)):
         if size - len(tokens) not in (0, 1):
             raise ValueError(f"sentence {sentence.id}: {size} attention weights for {len(tokens)} symbols: symbols "
-                             "joined by --post-process, --remove-bpe or --bpe, or <s> in the hypothesis")  # fmt: skip
+                             "joined by --post-process, --remove-bpe or --bpe or by the task (of attn_translation: "
+                             "give plot_attention.sh --data), or <s> in the hypothesis")  # fmt: skip
         axes.append(tokens + [EOS] * (size - len(tokens)))
     return axes[0], axes[1]

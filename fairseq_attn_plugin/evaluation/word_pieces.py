@@ -1,0 +1,104 @@
+"""Attention weights of pieces as weights of words: rows and columns of the pieces of a word become one."""
+
+from dataclasses import replace
+from typing import Callable, List, Sequence, Tuple
+
+import numpy as np
+
+from .generation_log import EOS, Hypothesis, Sentence, attention_axes
+from .plots import HeatMap
+
+BLANK = "▁"
+"""What sentencepiece puts at the beginning of a word."""
+SEGMENTATIONS = ("bpe", "unigram")
+"""Those whose pieces are parts of words; characters are drawn as they are."""
+UNKNOWN = "<unk>"
+UNSEEN = "\ue000"
+"""Stands for ``<unk>`` in a text that is cut into pieces again: a character for private use, which nobody trains on."""
+
+
+def with_source_pieces(sentence: Sentence, pieces_of: Callable[[str], List[str]]) -> Sentence:
+    """The sentence with its source cut into pieces again: where the task has a segmenter, the S line of fairseq's log
+    is text, a tag of the target language before it.
+
+    Args:
+        pieces_of: text → pieces.
+    """
+    tags, words = sentence.source[:1], sentence.source[1:]
+    if not (tags and is_tag(tags[0])):
+        tags, words = [], sentence.source
+    pieces = pieces_of(" ".join(words).replace(UNKNOWN, UNSEEN))
+    return replace(sentence, source=tags + [UNKNOWN if UNSEEN in piece else piece for piece in pieces])
+
+
+def spans(pieces: Sequence[str]) -> List[Tuple[int, int]]:
+    """Beginning and end of every word; ``</s>`` and a tag of the target language (``<2en>``) are words of their own."""
+    begins = [
+        number
+        for number, piece in enumerate(pieces)
+        if number == 0 or piece.startswith(BLANK) or piece == EOS or is_tag(pieces[number - 1])
+    ]
+    return list(zip(begins, [*begins[1:], len(pieces)]))
+
+
+def is_tag(piece: str) -> bool:
+    """Whether a piece is a tag of the target language."""
+    return piece.startswith("<2") and piece.endswith(">")
+
+
+def word(pieces: Sequence[str]) -> str:
+    """Text of the pieces of a word; a blank alone, which text does not have, stays as it is."""
+    return "".join(pieces).replace(BLANK, "") or BLANK
+
+
+def merge(source: List[str], target: List[str], weights: np.ndarray) -> Tuple[List[str], List[str], np.ndarray]:
+    """Words and their weights. The weight of a source word is the sum over its pieces: what the decoder reads of it.
+    That of a target word is the mean over its pieces, each of which the decoder writes with weights of its own. Rows
+    that sum to one still do.
+
+    Args:
+        source, target: S and T pieces.
+        weights: T×S.
+    """
+    columns, rows = spans(source), spans(target)
+    summed = np.stack([weights[:, begin:end].sum(axis=1) for begin, end in columns], axis=1)
+    merged = np.stack([summed[begin:end].mean(axis=0) for begin, end in rows])
+    return [word(source[slice(*span)]) for span in columns], [word(target[slice(*span)]) for span in rows], merged
+
+
+def heat_map(
+    title: str, sentence: Sentence, hypothesis: Hypothesis, pieces_of: Callable[[str], List[str]], words: bool
+) -> HeatMap:
+    """One hypothesis of a task that has a segmenter as a panel, of words or of pieces.
+
+    Args:
+        pieces_of: see :func:`with_source_pieces`.
+
+    Raises:
+        ValueError: no weights, or pieces that do not match them; see :func:`attention_axes`.
+    """
+    sentence = with_source_pieces(sentence, pieces_of)
+    source, target = attention_axes(sentence, hypothesis)
+    if source[-1] != EOS:
+        raise ValueError(
+            f"sentence {sentence.id}: {len(source)} source pieces for {len(source) - 1} columns of weights; "
+            "is this the folder of the data that was decoded?"
+        )
+    if words:
+        return HeatMap(title, *merge(source, target, hypothesis.weights))
+    return HeatMap(title, source, target, hypothesis.weights)
+
+
+def readable(
+    sentences: Sequence[Sentence], pieces_of: Callable[[str], List[str]], words: bool, count: int = 3
+) -> List[HeatMap]:
+    """Panels of best hypotheses whose length can be read, from short to long: of the sentences with 5 to 12 source
+    words (of any length where none has), evenly chosen by length; those without fitting weights are left out."""
+    lengths = [sentence for sentence in sentences if 5 <= len(sentence.source) <= 12] or list(sentences)
+    panels = []
+    for sentence in sorted(lengths, key=lambda sentence: len(sentence.source)):
+        try:
+            panels.append(heat_map(f"sentence {sentence.id}", sentence, sentence.hypotheses[0], pieces_of, words))
+        except ValueError:
+            continue
+    return [panels[(2 * i + 1) * len(panels) // (2 * count)] for i in range(min(count, len(panels)))]
