@@ -16,43 +16,53 @@ SMALL_MODEL = (
 )
 
 
-def data_folder(command, folder, segmentation="bpe", targets=("en",), sizes=None, pair=("de", "en"), vocabulary=90):
-    """A data folder as data-prep makes it, with a joint sentencepiece model; ``targets`` more than one: with tags."""
-    text = write_parallel_corpus(folder / "text", sizes, (pair[0], *targets) if len(targets) > 1 else pair)
-    source, target = pair[0], "+".join(targets) if len(targets) > 1 else pair[1]
-    tagged = len(targets) > 1
-    encode, models = str, {}
-    out = folder / f"corpus.{source}-{target}"
-    languages = [source, *(targets if tagged else [target])]
+def data_folder(command, folder, segmentation="bpe", targets=("en",), sizes=None, vocabulary=120):
+    """A data folder as data-prep makes it, of German and ``targets``, several of which get tags."""
+    text = write_parallel_corpus(folder / "text", sizes, ("de", *targets))
+    target, tagged = "+".join(targets), len(targets) > 1
+    encode = str
     if segmentation != "none":
-        encode, models = train_sentencepiece(folder, text, languages, segmentation, vocabulary), {}
-        models = {language: "sentencepiece.model" for language in (source, target)}
-    for path in sorted(text.glob("*.*")):
-        split, language = path.name.split(".")
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        for name in (targets if tagged else [target]) if language == source else [language]:
-            prefix = f"<2{name}> " if tagged and language == source else ""
-            side = source if language == source else target
-            with open(folder / f"{split}.{side}", "a", encoding="utf-8") as file:
-                file.writelines(f"{prefix if line.strip() else ''}{encode(line)}\n" for line in lines)
+        encode = train_sentencepiece(folder, text, ["de", *targets], segmentation, vocabulary)
+    for split in {path.stem for path in text.iterdir()}:
+        lines = {"de": [], target: []}
+        for name in targets:
+            prefix = f"<2{name}> " if tagged else ""
+            lines["de"] += [prefix + encode(line) if line else "" for line in read_lines(text / f"{split}.de")]
+            lines[target] += [encode(line) for line in read_lines(text / f"{split}.{name}")]
+        for language in lines:
+            (folder / f"{split}.{language}").write_text("".join(line + "\n" for line in lines[language]))
+    out = folder / f"corpus.de-{target}"
     splits = " ".join(f"--{name}pref {folder / name}" for name in ("train", "valid", "test"))
-    joined = "--joined-dictionary" if models else ""
-    command("preprocess", f"-s {source} -t {target} {splits} --padding-factor 1 --destdir {out} {joined}")
-    if models:
+    joined = "" if segmentation == "none" else "--joined-dictionary"
+    command("preprocess", f"-s de -t {target} {splits} --padding-factor 1 --destdir {out} {joined}")
+    if segmentation != "none":
         shutil.copy(folder / "sentencepiece.model", out)
-    hashed = [f"dict.{source}.txt", f"dict.{target}.txt", *sorted(set(models.values()))]
+    return write_settings(out, segmentation, targets)
+
+
+def write_settings(folder, segmentation="bpe", targets=("en",), tagged=None):
+    """Writes ``data.json`` for the dictionaries, and the sentencepiece model, that are there; returns the folder."""
+    pair = ("de", "+".join(targets))
+    models = {} if segmentation == "none" else {language: "sentencepiece.model" for language in pair}
+    hashed = [f"dict.{language}.txt" for language in pair] + sorted(set(models.values()))
     settings = {
-        "format": 1, "source": source, "target": target, "targets": list(targets) if tagged else [target],
-        "tag_target": tagged, "segmentation": segmentation, "normalization": "NFC", "sentencepiece": models,
-        "sha256": {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in hashed},
+        "format": 1, "source": pair[0], "target": pair[1], "targets": list(targets),
+        "tag_target": len(targets) > 1 if tagged is None else tagged, "segmentation": segmentation,
+        "normalization": "NFC", "sentencepiece": models,
+        "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in hashed},
     }  # fmt: skip
-    (out / "data.json").write_text(json.dumps(settings))
-    return out
+    (folder / "data.json").write_text(json.dumps(settings))
+    return folder
+
+
+def read_lines(path):
+    """Lines that end at \\n only."""
+    return path.read_bytes().decode("utf-8").split("\n")[:-1]
 
 
 def train_sentencepiece(folder, text, languages, segmentation, vocabulary):
     """Trains ``sentencepiece.model``; returns the function that encodes a line with it."""
-    lines = [line for language in languages for line in (text / f"train.{language}").read_text("utf-8").split("\n")]
+    lines = [line for language in languages for line in read_lines(text / f"train.{language}")]
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_prefix=str(folder / "sentencepiece"), model_type=segmentation,
         vocab_size=vocabulary, hard_vocab_limit=False, character_coverage=1.0, normalization_rule_name="identity",
