@@ -59,7 +59,7 @@ def download(base: str, names: Sequence[str], sums: Dict[str, str], folder: Path
                 data = stream.read()
             text = gzip.decompress(data)
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            why = getattr(error, "reason", None) or error
+            why = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
             raise ValueError(f"{url}: cannot be downloaded: {why}; try again, or give --from DIR") from None
         check_sum(text, sums[name], url)
         part = path.with_name(path.name + ".part")

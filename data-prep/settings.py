@@ -84,8 +84,8 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--vocab-size", type=int, metavar="N", help=f"bpe, unigram: pieces of a model (default: {DEFAULT_VOCAB_SIZE})")
     add("--min-count", type=int, metavar="N", help="none and char: rarer symbols are unknown (default: 1)")
     add("--max-length", type=int, default=1000, metavar="N", help="characters of a training sentence (default: 1000)")
-    add("--max-ratio", type=float, default=4, metavar="X", help="characters of a training sentence for one of the other "
-        "side, + 10 (default: 4)")  # fmt: skip
+    add("--max-ratio", type=float, default=4.0, metavar="X", help="characters of a training sentence for one of the "
+        "other side, + 10 (default: 4)")  # fmt: skip
     add("--valid-size", type=int, metavar="N", help="sentences to split off (default: 1000, at most 5 %%)")
     add("--test-size", type=int, metavar="N", help="likewise")
     add("--seed", type=int, default=1, metavar="N", help="which sentences are split off (default: 1)")
