@@ -1,4 +1,4 @@
-# What the scripts that run a pipeline share: say, die, reason, step, mend, claim, lock. Sourced by them; before any of
+# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, claim, lock. Sourced by them; before any of
 # these functions is called, `script` is set (the script without .sh) and, for mend, `bin` (of the environment).
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
@@ -30,14 +30,25 @@ reason() {
     NF { line = $0 } END { print error != "" ? error : line }' "$1"
 }
 
-# step FOLDER NAME COMMAND...: runs a command once; its output goes to FOLDER/NAME.log.
+# tied COMMAND...: in place of this process; where setpriv is, it ends with the parent, so that a training does not go on
+# when the script is killed. The functions of a script are run as they are.
+tied() {
+  if [ -n "$(type -P -- "$1")" ] && setpriv --pdeathsig KILL true 2>/dev/null; then
+    exec setpriv --pdeathsig KILL "$@"
+  fi
+  "$@"
+}
+
+# step FOLDER NAME COMMAND...: runs a command once. Its output goes to FOLDER/NAME.log, how long it took to
+# FOLDER/seconds.
 step() {
-  local folder=$1 name=$2 rc=0
+  local folder=$1 name=$2 rc=0 begin=$SECONDS
   shift 2
   if [ -e "$folder/$name.done" ]; then say "$folder: $name is done already"; return; fi
   say "$folder: $name"
   { printf '$'; printf ' %q' "$@"; echo; } >>"$folder/$name.log"
-  "$@" 2>&1 | tee -a "$folder/$name.log" | progress "${folder##*/}" >&2 || rc=$?
+  tied "$@" 2>&1 | tee -a "$folder/$name.log" | progress "${folder##*/}" >&2 || rc=$?
+  printf '%s %s\n' "$name" "$((SECONDS - begin))" >>"$folder/seconds"
   [ "$rc" -lt 128 ] || die "$name in $folder was killed by signal $((rc - 128)); run this script again to go on"
   [ "$rc" -eq 0 ] || die "$name in $folder failed: $(reason "$folder/$name.log") (log: $folder/$name.log)"
   : >"$folder/$name.done"
@@ -79,10 +90,20 @@ claim() {
   die "$1 holds results of other settings (above: < then, > now); remove that folder, or set OUT= to another"
 }
 
-# lock FOLDER: one run at a time. Trainings inherit the lock: it is held for as long as one of them lives.
+# lock FOLDER: one run at a time. Trainings inherit the lock: it is held for as long as one of them lives. Those that a
+# killed run has left behind are waited for.
 lock() {
+  local owner
   mkdir -p -- "$1" || die "$1: cannot be made; set OUT= to a folder that can be written"
-  exec 9>"$1/.lock"
-  ! command -v flock >/dev/null || flock -n 9 ||
-    die "another run works in $1; wait for it, or set OUT= to another folder"
+  { exec 9>>"$1/.lock"; } 2>/dev/null || die "$1: cannot be written; set OUT= to another folder"
+  command -v flock >/dev/null || return 0
+  if ! flock -n 9; then
+    owner=$(cat "$1/.lock")
+    if [ -z "$owner" ] || kill -0 "$owner" 2>/dev/null; then
+      die "another run works in $1; wait for it, or set OUT= to another folder"
+    fi
+    say "what a killed run has started still works in $1: waiting for its end"
+    flock 9
+  fi
+  echo $$ >"$1/.lock"
 }

@@ -6,10 +6,8 @@ translation are lower-cased, then BLEU cuts both by --tokenize (13a where nothin
 already). Tutorials cut with spaCy, so this is theirs but for single tokens."""
 
 import argparse
-import json
 import logging
 import sys
-from pathlib import Path
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
@@ -32,13 +30,14 @@ def main() -> None:
     parser.add_argument(
         "--characters", action="store_true", help="exact matches and the character error rate as well, in percent"
     )
+    parser.add_argument("--symbols", action="store_true", help="likewise for what blanks separate, such as words")
     parser.add_argument("--json", metavar="FILE", help="writes the numbers there, too")
     args = parser.parse_args()
     try:
         scored = read_and_score(args)
         print(scoring.markdown(scored), end="")
         if args.json:
-            write(json.dumps(scoring.as_json(scored), indent=2, ensure_ascii=False) + "\n", Path(args.json))
+            scoring.write_json(args.json, scoring.as_json(scored))
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     except ValueError as error:
@@ -53,17 +52,8 @@ def read_and_score(args) -> scoring.Scored:
     systems = {
         name: scoring.read_system(path, reference, args.reference) for name, path in zip(names, args.hypotheses)
     }
-    return scoring.score(reference, systems, args.lowercase, args.tokenize, args.characters)
-
-
-def write(text: str, path: Path) -> None:
-    """The file gets its name only when it is complete."""
-    half = Path(f"{path}.part")
-    try:
-        half.write_text(text, encoding="utf-8")
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    units = ["character"] * args.characters + ["symbol"] * args.symbols
+    return scoring.score(reference, systems, args.lowercase, args.tokenize, units)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # Scores translations with sacrebleu: BLEU, chrF, TER with intervals and signatures; of several, tests against the first.
 #
 # usage: bash scripts/score.sh REFERENCE HYPOTHESES [HYPOTHESES ...] [--names NAME ...] [--json FILE]
-#          [--lowercase] [--tokenize NAME] [--characters]
+#          [--lowercase] [--tokenize NAME] [--characters] [--symbols]
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 set -euo pipefail
 

@@ -103,8 +103,9 @@ def distance(one, two):
 def test_characters_are_counted_in_one_normal_form():
     right = ["Bär", "ab  cd", "xyz", ""]
     guess = ["Ba\u0308r", "ab\tcd", "xz!", "a"]
-    values = scoring.score(right, {"x": guess}, characters=True).values
+    values = scoring.score(right, {"x": guess}, units=["character", "symbol"]).values
     assert values["exact match"][0]["score"] == 50.0
+    assert values["symbol error rate"][0]["score"] == pytest.approx(100 * 2 / 4)
     errors = distance("xyz", "xz!") + 1
     assert values["character error rate"][0]["score"] == pytest.approx(100 * errors / (3 + 5 + 3))
 

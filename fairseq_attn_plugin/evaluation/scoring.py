@@ -1,5 +1,6 @@
 """Scores of translations as text: sacrebleu's BLEU, chrF and TER, with confidence intervals and paired tests."""
 
+import json
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ def score(
     systems: Dict[str, Sequence[str]],
     lowercase: bool = False,
     tokenize: Optional[str] = None,
-    characters: bool = False,
+    units: Sequence[str] = (),
 ) -> Scored:
     """Scores every system; the first is the baseline of the paired bootstrap tests (Koehn, 2004).
 
@@ -77,7 +78,7 @@ def score(
         systems: name → as many lines as the reference has.
         lowercase: without regard to case, in all metrics (TER never regards it).
         tokenize: sacrebleu's tokeniser for BLEU (default: 13a); chrF and TER have their own.
-        characters: exact matches and the character error rate as well.
+        units: ``character``, ``symbol`` (what blanks separate): exact matches and these error rates as well.
     """
     wanted = {
         "BLEU": BLEU(lowercase=lowercase, tokenize=tokenize, force=True),
@@ -87,8 +88,8 @@ def score(
     signatures, found = PairedTest(list(systems.items()), wanted, [list(reference)], "bs", RESAMPLES)()
     values: Dict[str, List[Dict[str, float]]] = {name: [_numbers(result) for result in results]
                                                  for name, results in found.items() if name != "System"}  # fmt: skip
-    if characters:
-        values.update(_character_scores(reference, list(systems.values()), lowercase))
+    for unit in units:
+        values.update(_unit_scores(reference, list(systems.values()), lowercase, unit))
     return Scored(list(systems), len(reference), values, {name: str(value) for name, value in signatures.items()})
 
 
@@ -96,20 +97,20 @@ def _numbers(result) -> Dict[str, float]:
     return {name: float(value) for name, value in vars(result).items() if value is not None}
 
 
-def _character_scores(reference, systems, lowercase: bool) -> Dict[str, List[Dict[str, float]]]:
-    """Over characters of the text in NFC, white space as single blanks, which count."""
-    right = [_plain(line, lowercase) for line in reference]
+def _unit_scores(reference, systems, lowercase: bool, unit: str) -> Dict[str, List[Dict[str, float]]]:
+    """Over text in NFC, white space as single blanks, which are characters, too."""
+    right = [_plain(line, lowercase, unit) for line in reference]
     length, exact, errors = sum(map(len, right)), [], []
     for lines in systems:
-        counts = metrics.count(right, [_plain(line, lowercase) for line in lines])
+        counts = metrics.count(right, [_plain(line, lowercase, unit) for line in lines])
         exact.append({"score": counts.sentence_accuracy})
         errors.append({"score": metrics.error_rate(counts.distance, length)})
-    return {"exact match": exact, "character error rate": errors}
+    return {"exact match": exact, f"{unit} error rate": errors}
 
 
-def _plain(line: str, lowercase: bool) -> str:
-    line = " ".join(unicodedata.normalize("NFC", line).split())
-    return line.lower() if lowercase else line
+def _plain(line: str, lowercase: bool, unit: str) -> Sequence[str]:
+    line = unicodedata.normalize("NFC", line.lower() if lowercase else line)
+    return line.split() if unit == "symbol" else " ".join(line.split())
 
 
 def markdown(scored: Scored) -> str:
@@ -118,14 +119,15 @@ def markdown(scored: Scored) -> str:
     head = ["", *scored.values]
     lines = [head, ["---", *("---:" for _ in head[1:])]]
     for number, name in enumerate(scored.systems):
-        lines.append([name, *(_cell(values[number]) for values in scored.values.values())])
+        lines.append([name, *(cell(values[number]) for values in scored.values.values())])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     note = f"{scored.sentences:,} sentences; ± 95 % interval of {RESAMPLES:,} bootstrap resamples"
     note += f"; p: paired bootstrap against {scored.systems[0]}" if len(scored.systems) > 1 else ""
     return f"{table}\n{note}.\n" + "".join(f"{name}: {value}\n" for name, value in scored.signatures.items())
 
 
-def _cell(value: Dict[str, float]) -> str:
+def cell(value: Dict[str, float]) -> str:
+    """Score, interval and p-value as far as there are any."""
     text = f"{value['score']:.2f}"
     if "ci" in value:
         text += f" ± {value['ci']:.2f}"
@@ -145,3 +147,18 @@ def as_json(scored: Scored) -> Dict[str, Any]:
                 entry[metric]["signature"] = scored.signatures[metric]
         systems.append(entry)
     return {"sentences": scored.sentences, "resamples": RESAMPLES, "systems": systems}
+
+
+def write_text(path, text: str) -> None:
+    """Writes a file that gets its name only when it is complete."""
+    half = Path(f"{path}.part")
+    try:
+        half.write_bytes(text.encode("utf-8"))
+        half.replace(path)
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def write_json(path, value: Any) -> None:
+    """The same for plain values."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

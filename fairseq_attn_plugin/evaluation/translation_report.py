@@ -1,0 +1,183 @@
+"""Translations, scores, tables and pictures of one training, and tables of several, from what scripts/nmt.sh left."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from . import plots, scoring, word_pieces
+from .generation_log import Sentence, read_generation_log
+from .training_log import read_training_log
+
+UNITS = {"char": ["character"], "none": ["symbol"]}
+"""Error rates beside BLEU, by segmentation."""
+SCORES = ("BLEU", "chrF2", "TER")
+HEAD = ["", "parameters", "updates", "training, minutes", "test set", *SCORES]
+
+
+def hypotheses(sentences: Sequence[Sentence], count: int, path) -> List[str]:
+    """Best hypotheses as text, sentence n in place n; an empty source has an empty one.
+
+    Raises:
+        ValueError: the log has other sentences than the ``count`` that there are.
+    """
+    missing = sorted(set(range(count)) ^ {sentence.id for sentence in sentences})
+    if missing:
+        raise ValueError(f"{path}: {len(sentences):,} sentences for {count:,} lines of text; {missing[0]} is the first "
+                         "that only one has")  # fmt: skip
+    return [(sentence.hypotheses[0].text or "") if sentence.source else "" for sentence in sentences]
+
+
+def reference_file(data, split: str, source: str) -> Path:
+    """The text of a split that is not the source's: its language is the split's own where there are several.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    found = [path for path in Path(data, "text").glob(f"{split}.*") if path.name != f"{split}.{source}"]
+    if len(found) != 1:
+        raise ValueError(f"{data}/text: {len(found)} references beside {split}.{source}; there must be one")
+    return found[0]
+
+
+def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List[str]]) -> str:
+    """Writes, for each split, ``<split>.hyp``, ``<split>.ref`` and a picture of the attention; ``report.json`` and
+    ``report.md``, the table, which is returned.
+
+    Args:
+        out: folder with ``train.jsonl``, ``settings``, ``seconds`` and ``generate-<split>.txt``.
+        data: the data folder.
+        pieces_of: text → source pieces.
+    """
+    out, settings = Path(out), json.loads(Path(data, "data.json").read_text(encoding="utf-8"))
+    report: Dict[str, Any] = {"source": settings["source"], "target": settings["target"], **training(out), "tests": {}}
+    words = settings["segmentation"] in word_pieces.SEGMENTATIONS
+    for split in splits:
+        log = out / f"generate-{split}.txt"
+        reference = scoring.read_lines(reference_file(data, split, settings["source"]))
+        sentences = read_generation_log(log)
+        found = hypotheses(sentences, len(reference), log)
+        for ending, lines in (("hyp", found), ("ref", reference)):
+            scoring.write_text(out / f"{split}.{ending}", "".join(line + "\n" for line in lines))
+        scored = scoring.score(reference, {split: found}, units=UNITS.get(settings["segmentation"], ()))
+        report["tests"][split] = scoring.as_json(scored)
+        panels = word_pieces.readable(sentences, pieces_of, words)
+        if panels:
+            plots.save(plots.attention_heat_maps(panels), out / f"attention-{split}.png")
+    scoring.write_json(out / "report.json", report)
+    text = table([Run(f"{report['source']}→{report['target']}", out, report)]) + "\n" + notes(report)
+    scoring.write_text(out / "report.md", text)
+    return text
+
+
+def training(out: Path) -> Dict[str, Any]:
+    """Numbers of the training: parameters, updates, epochs, the best BLEU in validation, seconds (None where it was
+    killed together with the script), and its settings."""
+    log, steps = read_training_log(out / "train.jsonl"), step_seconds(out)
+    seconds = log.seconds
+    if seconds is None and len(steps["train"]) == count_starts(out / "train.log"):
+        seconds = sum(steps["train"])
+    bleu = [stats["bleu"] for stats in log.validations if "bleu" in stats]
+    return {
+        "parameters": log.parameters,
+        "updates": log.updates,
+        "epochs": int(log.validations[-1]["epoch"]) if log.validations else 0,
+        "best validation BLEU": max(bleu) if bleu else None,
+        "training seconds": seconds,
+        "seconds of each step": {name: sum(times) for name, times in steps.items()},
+        "settings": (out / "settings").read_text(encoding="utf-8").strip(),
+    }
+
+
+def step_seconds(out: Path) -> Dict[str, List[int]]:
+    """Wall times of every step, one for each start but those that were killed together with the script."""
+    seconds: Dict[str, List[int]] = {}
+    for line in (out / "seconds").read_text(encoding="utf-8").splitlines():
+        name, number = line.split()
+        seconds.setdefault(name, []).append(int(number))
+    return seconds
+
+
+def count_starts(log: Path) -> int:
+    """How often a step was started, by its log."""
+    with open(log, encoding="utf-8", errors="replace") as lines:
+        return sum(line.startswith("$ ") for line in lines)
+
+
+@dataclass
+class Run:
+    """One training: label, folder and its ``report.json``."""
+
+    label: str
+    folder: Path
+    report: Dict[str, Any]
+
+
+def read_run(label: str, folder) -> Run:
+    """ValueError: there is no report, or a damaged one."""
+    path = Path(folder, "report.json")
+    try:
+        return Run(label, Path(folder), json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read ({error}); scripts/nmt.sh writes it") from None
+
+
+def comparison(runs: Sequence[Run]) -> List[Dict[str, Any]]:
+    """Scores of several runs, one dict per run and test set. Test sets of the same reference are compared: the first
+    run is the baseline of the paired tests of the others.
+
+    Raises:
+        ValueError, OSError: translations are missing or do not fit their reference.
+    """
+    texts: Dict[tuple, Dict[tuple, List[str]]] = {}
+    for run in runs:
+        for split in run.report["tests"]:
+            path = run.folder / f"{split}.ref"
+            reference = scoring.read_lines(path)
+            lines = scoring.read_system(run.folder / f"{split}.hyp", reference, path)
+            texts.setdefault(tuple(reference), {})[run.label, split] = lines
+    rows = []
+    for reference, systems in texts.items():
+        named = {f"{label}, {split}": lines for (label, split), lines in systems.items()}
+        scored = scoring.as_json(scoring.score(reference, named))["systems"]
+        rows += [{"label": label, "test set": split, **numbers} for (label, split), numbers in zip(systems, scored)]
+    return rows
+
+
+def table(runs: Sequence[Run]) -> str:
+    """One row per run and test set."""
+    by_label = {run.label: run.report for run in runs}
+    if len(runs) == 1:
+        tests = runs[0].report["tests"].items()
+        rows = [{"label": runs[0].label, "test set": split, **test["systems"][0]} for split, test in tests]
+    else:
+        rows = comparison(runs)
+    others = [name for name, value in rows[0].items() if name not in (*SCORES, "name") and isinstance(value, dict)]
+    lines = [[*HEAD, *others]]
+    for row in rows:
+        report = by_label[row["label"]]
+        minutes = _minutes(report["training seconds"])
+        numbers = [f"{report['parameters']:,}", f"{report['updates']:,}", minutes, row["test set"]]
+        lines.append([row["label"], *numbers, *(_score(row.get(name)) for name in (*SCORES, *others))])
+    rule = ["---", *("---:" for _ in lines[0][1:])]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [lines[0], rule, *lines[1:]])
+
+
+def _minutes(seconds: Optional[float]) -> str:
+    return "–" if seconds is None else f"{seconds / 60:,.1f}"
+
+
+def _score(value: Optional[Dict[str, float]]) -> str:
+    return "–" if value is None else scoring.cell(value)
+
+
+def notes(report: Dict[str, Any]) -> str:
+    """What the numbers of a table are: intervals, signatures."""
+    first = next(iter(report["tests"].values()))
+    signatures = [f"{name}: {first['systems'][0][name]['signature']}" for name in SCORES]
+    lines = [f"± 95 % interval of {first['resamples']:,} bootstrap resamples of {first['sentences']:,} sentences."]
+    if report["best validation BLEU"] is not None:
+        lines.append(f"Best BLEU in validation (greedy): {report['best validation BLEU']:.2f}.")
+    steps = ", ".join(f"{name} {seconds:,}" for name, seconds in report["seconds of each step"].items())
+    lines.append(f"Wall time in seconds: {steps}.")
+    return "\n".join(lines + signatures) + "\n"

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# From raw parallel text to a trained model, translations, their scores and pictures of the attention.
+#
+# usage: bash scripts/nmt.sh --source de --target en [--from DIR | --train PREFIX | --tsv FILE] [PREPARE_OPTION ...]
+#          [-- OPTION ...]
+#   --from DIR ...     raw text, as data-prep/prepare_corpus.sh takes it; without it: Multi30k, which is downloaded
+#   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh: --segmentation char --vocab-size 4000
+#   OPTION             goes to fairseq-train, after the script's own ones: --max-epoch 5 --arch attn_gru
+#   AVERAGE=N          the model is the mean of the last N epochs; 0: the epoch with the best BLEU in validation
+#   BEAM=N             of the decoding; unset: 5
+#   SPLITS="test"      what is decoded and scored; unset: every test set. To choose settings, SPLITS=valid
+#   OUT=DIR            where everything goes; unset: runs/nmt/<set>.<source>-<target>
+#   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
+#
+# Run again, it skips what is finished and resumes a training that was stopped.
+set -euo pipefail
+
+RECIPE=(--optimizer adam --lr 0.001 --lr-scheduler inverse_sqrt --warmup-updates 500 --clip-norm 1.0
+  --label-smoothing 0.1 --max-tokens 2000 --max-epoch 10)
+OURS=(--arch attn_lstm_multi30k --criterion chunked_cross_entropy)
+OTHERS=(--criterion label_smoothed_cross_entropy) # with an --arch of fairseq's own
+AVERAGE=${AVERAGE:-0}
+BEAM=${BEAM:-5}
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+plugin=$root/fairseq_attn_plugin
+
+script=nmt
+# shellcheck source=scripts/pipeline.sh
+. "$root/scripts/pipeline.sh"
+
+# value_of OPTION WORD...: what the words say last about an option, as --option value or --option=value.
+value_of() {
+  local option=$1 value=
+  shift
+  while [ $# -gt 0 ]; do
+    case $1 in "$option") value=${2:-} ;; "$option="*) value=${1#*=} ;; esac
+    shift
+  done
+  printf '%s' "$value"
+}
+
+# prepare OPTION...: prints the data folder.
+prepare() {
+  local set words=("$@") with=prepare_corpus.sh
+  set=$(value_of --set "$@")
+  if [ -z "$(value_of --from "$@")$(value_of --train "$@")$(value_of --tsv "$@")" ]; then
+    case $set in '' | multi30k) set=multi30k ;; *) die "--set $set: give its text with --from, --train or --tsv" ;; esac
+  fi
+  if [ "$set" = multi30k ]; then with=prepare_multi30k.sh; fi
+  tied bash "$root/data-prep/$with" "${words[@]}"
+}
+
+# The last epochs, as many as are averaged; or the best one.
+chosen_checkpoints() {
+  if [ "$AVERAGE" -eq 0 ]; then echo "$out/checkpoints/checkpoint_best.pt"; return; fi
+  find "$out/checkpoints" -regex '.*/checkpoint[0-9]+\.pt' | sort -V | tail -n "$AVERAGE"
+}
+
+# Makes the folder with all that decoding needs.
+make_model() {
+  local model=$out/model checkpoints
+  mapfile -t checkpoints < <(chosen_checkpoints)
+  rm -rf -- "$model.part" && mkdir -- "$model.part" &&
+    "$bin/python" -W ignore "$root/scripts/average_checkpoints.py" "$model.part/checkpoint.pt" "${checkpoints[@]}" &&
+    find "$data" -maxdepth 1 \( -name 'dict.*.txt' -o -name 'sentencepiece*.model' -o -name data.json \) \
+      -exec cp -- {} "$model.part" \; &&
+    printf '%s\n' "${train[*]}" >"$model.part/train.options" &&
+    rm -rf -- "$model" && mv -- "$model.part" "$model"
+}
+
+# The test sets of the data folder, one name a line.
+test_splits() {
+  local path source
+  source=$(value_of --source "$@")
+  for path in "$data"/text/test*."$source"; do basename -- "$path" ".$source"; done
+}
+
+main() {
+  local preparing=() decode weights=(--print-alignment soft) splits split
+  case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
+  for split in AVERAGE BEAM; do
+    case ${!split} in '' | *[!0-9]*) die "$split: got '${!split}'; give a number" ;; esac
+  done
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do preparing+=("$1"); shift; done
+  [ $# -eq 0 ] || shift
+  bash "$root/scripts/setup.sh" >&2
+  bin=${VENV:-$root/.venv}/bin
+  data=$(prepare "${preparing[@]}") || exit 1
+
+  out=${OUT:-$root/runs/nmt/$(basename -- "$data")}
+  lock "$out"
+  case $(value_of --arch "${OURS[@]}" "$@") in attn_*) train=("${OURS[@]}") ;; *) train=("${OTHERS[@]}") ;; esac
+  train=(--task attn_translation "${train[@]}" "${RECIPE[@]}" --log-format json --log-interval 200
+    --best-checkpoint-metric bleu --maximize-best-checkpoint-metric)
+  if [ "$AVERAGE" -eq 0 ]; then train+=(--no-epoch-checkpoints); else train+=(--keep-last-epochs "$AVERAGE"); fi
+  train+=("$@")
+  claim "$out" "data $(sha256sum <"$data/data.json" | cut -d' ' -f1) | average $AVERAGE | train ${train[*]}"
+  if [ ! -e "$out/train.done" ]; then mend "$out/checkpoints"; fi
+  UPDATES_SHOWN=1 step "$out" train "$bin/fairseq-train" "$data" --user-dir "$plugin" "${train[@]}" \
+    --save-dir "$out/checkpoints" --log-file "$out/train.jsonl"
+  step "$out" model make_model
+
+  if [ "$(value_of --attention-score "$@")" = none ]; then weights=(); fi
+  decode=(--task attn_translation --beam "$BEAM" --max-len-a 2 --max-len-b 50 --max-tokens 4000 --scoring sacrebleu
+    "${weights[@]}")
+  read -ra splits <<<"${SPLITS:-$(test_splits "${preparing[@]}" | tr '\n' ' ')}"
+  for split in "${splits[@]}"; do
+    renew "$out" "generate-$split" "${decode[*]}"
+    step "$out" "generate-$split" "$bin/fairseq-generate" "$data" --user-dir "$plugin" "${decode[@]}" \
+      --path "$out/model/checkpoint.pt" --gen-subset "$split" --results-path "$out"
+  done
+  "$bin/python" -W ignore "$root/scripts/nmt_report.py" run "$out" "$data" "${splits[@]}" 2>"$out/report.log" ||
+    die "the report failed: $(reason "$out/report.log") (log: $out/report.log)"
+  grep '^warning' "$out/report.log" >&2 || true
+  say "model: $out/model  (translates with: bash scripts/translate.sh $out/model)"
+  say "translations, scores, pictures and logs: $out"
+}
+
+main "$@"
