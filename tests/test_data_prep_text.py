@@ -179,8 +179,8 @@ def text():
 
 @pytest.mark.parametrize("kind, size", [("bpe", 160), ("unigram", 60)])
 def test_no_piece_is_new(kind, size, text, tmp_path):
-    """Words cut apart and put together anew: every piece of more than a character is one that the training text shows,
-    which the model of sentencepiece alone does not hold to; nothing is lost, and training again gives the same bytes."""
+    """Words cut apart and put together anew: every piece of two characters or more is one that training text shows;
+    bare sentencepiece does not hold to that. Nothing is lost, and training again gives the same bytes."""
     model = segmentation.train_model(text, kind, size, tmp_path / "log")
     used = {piece for line in segmentation.encode(model, text, set()) for piece in line.split()}
     words = [word for line in text for word in line.split()]
