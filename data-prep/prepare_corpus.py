@@ -236,8 +236,12 @@ def prepare(args) -> Path:
     final = out / f"{set_name(args)}.{settings.pair}"
     work = final.with_name(final.name + ".work")
     make_folder(work, "--out")
-    with lock(work) as held:
-        Preparation(corpus, settings, final, work, held).run()
+    try:
+        with lock(work) as held:
+            Preparation(corpus, settings, final, work, held).run()
+    except OSError as error:
+        place = error.filename or work
+        raise ValueError(f"--out: cannot write '{place}': {error.strerror}; make room or name another folder") from None
     return final
 
 

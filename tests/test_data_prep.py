@@ -17,6 +17,7 @@ from parallel_corpus import DATA_PREP, prepare, sentences, write_parallel_corpus
 
 sys.path.append(str(DATA_PREP))
 
+import binarising  # noqa: E402
 import prepare_corpus  # noqa: E402
 import prepare_multi30k  # noqa: E402
 import stages  # noqa: E402
@@ -361,6 +362,28 @@ def test_the_command_says_one_line(corpus, tmp_path):
     ):
         done = subprocess.run([*command, *map(str, options)], capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (status, "", error)
+
+
+def test_fairseq_preprocess_fails(corpus, tmp_path, monkeypatch):
+    (tmp_path / "fairseq_cli").mkdir()
+    (tmp_path / "fairseq_cli/__init__.py").touch()
+    (tmp_path / "fairseq_cli/preprocess.py").write_text("open('dict.de.txt', 'w')\nraise OSError('disk full')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ValueError, match="^fairseq-preprocess failed: OSError: disk full .log: .*-preprocess.log.$"):
+        prepare_corpus.prepare(parse("--source", "de", "--target", "en", "--from", corpus, "--out", tmp_path))
+    assert not (tmp_path / "toy.de-en").exists()
+
+
+def test_binarised_sentences_are_counted(corpus, prepared, tmp_path):
+    """A sentence that the binary form lacks, or a word, does not go unseen."""
+    settings = read_settings(parse("--source", "de", "--target", "en", "--from", corpus, "--vocab-size", 150))
+    encoded = shutil.copytree(prepared.with_name("toy.de-en.work") / "encode", tmp_path / "encode")
+    binarising.count(encoded, ["train", "valid", "test"], prepared, settings)
+    text = (encoded / "valid.en").read_bytes()
+    for changed in (text + b"\n", text + b"one more\n", text.replace(b" ", b" x ", 1)):
+        (encoded / "valid.en").write_bytes(changed)
+        with pytest.raises(ValueError, match="valid.de-en.en.idx: 11 sentences of"):
+            binarising.count(encoded, ["train", "valid", "test"], prepared, settings)
 
 
 def test_a_folder_of_another_kind_is_left_alone(corpus, tmp_path):
