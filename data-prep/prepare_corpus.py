@@ -151,7 +151,7 @@ class Preparation:
         return {side: "sentencepiece.model" if joint else f"sentencepiece.{side}.model" for side in self.sides}
 
     def encode(self, part: Path) -> None:
-        """<split>.<side>: pieces with blanks between them, the tag before a source sentence."""
+        """<split>.<side>: pieces with blanks between them, the tag before a source sentence that is not empty."""
         say("encode: cutting the text into symbols")
         targets, models = read_json(self.work / "clean" / "clean.json")["targets"], self.model_names()
         tags = {tag(language) for language in self.settings.targets if self.settings.tag_target}
@@ -164,7 +164,7 @@ class Preparation:
                     lines = encode(model, lines, reserved if side == self.settings.source else reserved - tags)
                 if side == self.settings.source and self.settings.tag_target:
                     heads = [tag(language) for language, number in parts for _ in range(number)]
-                    lines = [f"{head} {line}".strip() for head, line in zip(heads, lines)]
+                    lines = [f"{head} {line}" if line else "" for head, line in zip(heads, lines)]
                 write_lines(part / f"{split}.{side}", lines)
 
     def binarise(self, part: Path) -> None:

@@ -15,11 +15,12 @@ import sentencepiece
 from fairseq.data import Dictionary, data_utils
 from parallel_corpus import DATA_PREP, prepare, sentences, write_parallel_corpus
 
+from fairseq_attn_plugin.data.segmenter import Segmenter
+
 sys.path.append(str(DATA_PREP))
 
 import binarising  # noqa: E402
 import prepare_corpus  # noqa: E402
-import prepare_multi30k  # noqa: E402
 import stages  # noqa: E402
 from raw_text import read_corpus  # noqa: E402
 from settings import make_parser, read_settings  # noqa: E402
@@ -42,6 +43,11 @@ def binarised(folder, split, side):
 
 def joined(line):
     return line.replace(" ", "").replace("▁", " ").strip()
+
+
+def encode(segmenter, dictionary, line):
+    """What the plugin makes of raw text, unknown symbols as such."""
+    return " ".join(symbol if symbol in dictionary else "<unk>" for symbol in segmenter.encode(line).split())
 
 
 def checksums(folder):
@@ -80,7 +86,8 @@ def test_a_data_folder_holds_the_text(corpus, prepared):
     assert prepared == corpus.parent / "data, bin" / "toy.de-en"
     data = json.loads((prepared / "data.json").read_text())
     model = sentencepiece.SentencePieceProcessor(model_file=str(prepared / data["sentencepiece"]["en"]))
-    for side in ("de", "en"):
+    side_name = {"de": "source", "en": "target"}
+    for side in side_name:
         assert [joined(line) for line in binarised(prepared, "train", side)] == read(corpus / f"train.{side}")[:300] + [
             {"de": "Ein hund.", "en": "A dog."}[side]
         ]
@@ -95,6 +102,8 @@ def test_a_data_folder_holds_the_text(corpus, prepared):
             "",
             "a\u2028日本  ▁ <s>",
         ]
+        segmenter, known = Segmenter(prepared, side_name[side]), Dictionary.load(str(prepared / f"dict.{side}.txt"))
+        assert [encode(segmenter, known, line) for line in read(prepared / "text" / f"test.{side}")] == test
         statistics = data["statistics"]["splits"]["test"]
         assert statistics["lines"] == 15
         assert statistics[side]["tokens"] - statistics[side]["unknown"] == sum(
@@ -203,6 +212,9 @@ def test_several_targets_and_tests(corpus, tmp_path):
     for language in ("en", "fr"):
         assert binarised(folder, f"test_{language}", "de") == with_unknown("de", tagged[language])
         assert binarised(folder, f"test_{language}", "en+fr") == with_unknown("en+fr", valid[language])
+        served = Segmenter(folder, "source", language)
+        dictionary = Dictionary.load(str(folder / "dict.de.txt"))
+        assert [encode(served, dictionary, line) for line in valid["de"]] == binarised(folder, f"test_{language}", "de")
         assert binarised(folder, f"test1_{language}", "de") == with_unknown("de", [f"<2{language}> hund de"])
         assert read(folder / "text" / f"test_{language}.{language}") == valid[language]
     assert read(folder / "text" / "valid.en+fr") == valid["en"] + valid["fr"]
@@ -265,115 +277,6 @@ def test_multi30k_by_the_script(scripts, corpus, tmp_path):
     assert not list(tmp_path.rglob("multi30k.de-en*"))
 
 
-def test_multi30k_options(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["prepare_multi30k.py", "--source", "de", "--target", "cs"])
-    with pytest.raises(ValueError, match="got 'cs'; Multi30k is here in de, en, fr"):
-        prepare_multi30k.main()
-
-
-def damage(name):
-    """A change of the corpus, by the name of the file that is changed and how."""
-    file, _, how = name.partition(" ")
-
-    def change(folder):
-        path = folder / file
-        data = path.read_bytes()
-        if how == "gone":
-            path.unlink()
-        elif how == "cut":
-            path.with_name(file + ".gz").write_bytes(gzip.compress(data)[:-3])
-            path.unlink()
-        else:
-            path.write_bytes({"longer": data + b"one more\n", "empty": b"", "latin": data + b"\xe4\n"}[how])
-
-    return change
-
-
-@pytest.mark.parametrize(
-    "change, options, error",
-    [
-        (damage("train.en longer"), [], r"--from: different numbers of lines: .*train.de 302, .*train.en 303; line n"),
-        (damage("test.de empty"), [], r"test.de: empty file"),
-        (damage("valid.en latin"), [], r"valid.en:12: not UTF-8 \(byte 0xe4\)"),
-        (damage("valid.en gone"), [], r"--from: no file for language 'en'; looked for .*valid.en and .*valid.en.gz"),
-        (damage("train.de cut"), [], r"train.de.gz: damaged or cut gzip file"),
-        (None, ["--target", "de"], r"--target: got 'de' with --source de; the languages must differ"),
-        (None, ["--target", "en,fr"], r"--target: got 'en,fr'; several languages need --tag-target"),
-        (None, ["--target", "e-n"], r"--target: got 'e-n'; a language's name is letters, digits and _"),
-        (None, ["--segmentation", "word"], r"--segmentation: got 'word'; choose from none, char, bpe, unigram"),
-        (None, ["--vocabulary", "both"], r"--vocabulary: got 'both'; choose from joint, separate"),
-        (None, ["--vocab-size", "0"], r"--vocab-size: got 0; 1 is the least"),
-        (None, ["--max-ratio", "nan"], r"--max-ratio: got nan; 1 is the least"),
-        (
-            None,
-            ["--segmentation", "char", "--vocab-size", "9"],
-            r"--vocab-size: only with --segmentation bpe or unigram",
-        ),
-        (None, ["--min-count", "2"], r"--min-count: only with --segmentation none or char, got bpe"),
-        (None, ["--vocab-size", "12"], r"--vocab-size: got 12; the text has so many characters that \d\d is the least"),
-        (
-            None,
-            ["--max-length", "2"],
-            r"no training pair is left for en; of 302 were dropped: 1 an empty side, 301 longer",
-        ),
-        (None, ["--test-size", "5"], r"--test-size: got 5, but test is .*test; leave one out"),
-        (None, ["--test", "x"], r"--from: finds valid and test itself"),
-        (None, ["--tsv", "x"], r"give the text by exactly one of --from DIR, --train PREFIX, --tsv FILE"),
-        (None, ["--columns", "1,1"], r"--columns: only with --tsv"),
-        (None, ["--set", "../x"], r"--set: got '../x'; use letters"),
-        (None, ["--from", "no such"], r"--from: no folder 'no such'"),
-        (None, ["--out", "/dev/null/x"], r"--out: cannot make '/dev/null/x/toy.de-en.work': Not a directory"),
-    ],
-)
-def test_mistakes(change, options, error, corpus, tmp_path):
-    """One line that says what is wrong and where; nothing under the final name."""
-    copy = shutil.copytree(corpus, tmp_path / "toy")
-    if change:
-        change(copy)
-    given = ["--source", "de", "--target", "en", "--from", copy, "--out", tmp_path / "out", *options]
-    with pytest.raises(ValueError, match=error) as raised:
-        prepare_corpus.prepare(parse(*given))
-    assert "\n" not in str(raised.value)
-    assert not (tmp_path / "out" / "toy.de-en").exists()
-
-
-@pytest.mark.parametrize(
-    "text, columns, error",
-    [
-        ("a\tb\nc\n", None, r"x.tsv:2: 1 columns by tabs; --columns asks for column 2"),
-        ("a\tb\n", "0,1", r"--columns: got '0,1'; give 2 different column numbers"),
-        ("a\tb\n\n", None, r"too few different source sentences \(1\) to split off 1 for valid and 1 for test"),
-    ],
-)
-def test_mistakes_in_tables(text, columns, error, tmp_path):
-    (tmp_path / "x.tsv").write_text(text)
-    more = ["--columns", columns] if columns else []
-    with pytest.raises(ValueError, match=error):
-        prepare_corpus.prepare(
-            parse("--source", "de", "--target", "en", "--tsv", tmp_path / "x.tsv", "--out", tmp_path, *more)
-        )
-
-
-def test_the_command_says_one_line(corpus, tmp_path):
-    command = [sys.executable, str(DATA_PREP / "prepare_corpus.py"), "--source", "de", "--target", "en"]
-    for options, status, error in (
-        (["--tsv", tmp_path / "none"], 1, f"error: {tmp_path / 'none'}: cannot be read: No such file or directory\n"),
-        (["--seed", "x"], 2, "error: argument --seed: invalid int value: 'x'\n"),
-    ):
-        done = subprocess.run([*command, *map(str, options)], capture_output=True, text=True)
-        assert (done.returncode, done.stdout, done.stderr) == (status, "", error)
-
-
-def test_fairseq_preprocess_fails(corpus, tmp_path, monkeypatch):
-    (tmp_path / "fairseq_cli").mkdir()
-    (tmp_path / "fairseq_cli/__init__.py").touch()
-    (tmp_path / "fairseq_cli/preprocess.py").write_text("open('dict.de.txt', 'w')\nraise OSError('disk full')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ValueError, match="^fairseq-preprocess failed: OSError: disk full .log: .*-preprocess.log.$"):
-        prepare_corpus.prepare(parse("--source", "de", "--target", "en", "--from", corpus, "--out", tmp_path))
-    assert not (tmp_path / "toy.de-en").exists()
-
-
 def test_binarised_sentences_are_counted(corpus, prepared, tmp_path):
     """A sentence that the binary form lacks, or a word, does not go unseen."""
     settings = read_settings(parse("--source", "de", "--target", "en", "--from", corpus, "--vocab-size", 150))
@@ -384,14 +287,6 @@ def test_binarised_sentences_are_counted(corpus, prepared, tmp_path):
         (encoded / "valid.en").write_bytes(changed)
         with pytest.raises(ValueError, match="valid.de-en.en.idx: 11 sentences of"):
             binarising.count(encoded, ["train", "valid", "test"], prepared, settings)
-
-
-def test_a_folder_of_another_kind_is_left_alone(corpus, tmp_path):
-    (tmp_path / "toy.de-en").mkdir()
-    (tmp_path / "toy.de-en" / "thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match="toy.de-en is there and is no data folder; remove it or choose another --set"):
-        prepare_corpus.prepare(parse("--source", "de", "--target", "en", "--from", corpus, "--out", tmp_path))
-    assert (tmp_path / "toy.de-en" / "thesis.txt").read_text() == "precious"
 
 
 def test_a_stage_that_fails_is_not_finished(tmp_path):
