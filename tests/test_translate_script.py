@@ -77,10 +77,10 @@ def hard_lines(sentences, size=1000):
     ]  # fmt: skip
     blank = ["", "▁", " ", "\t", "\r", "\u2028", "\u0085\u00a0"]
     generator = random.Random(1)
-    lines = [*strange, *blank, *(generator.choice([*sentences, *sentences, *strange, *blank]) for _ in range(size))]
+    lines = [*strange, *blank, *(generator.choice([*sentences[:60], *strange, *blank]) for _ in range(size))]
     lines = lines[:size]
     generator.shuffle(lines)
-    return ["der hund.", *lines[1:]]
+    return ["der hund.", "der hund.", *lines[2:]]
 
 
 def test_a_thousand_hard_lines(model, translate):
@@ -92,14 +92,13 @@ def test_a_thousand_hard_lines(model, translate):
     found = out.decode().split("\n")
     assert len(found) == 1001 and found[-1] == ""
     empty = [not line.replace("▁", " ").split() for line in lines]
-    assert not any(line for line, blank in zip(found, empty) if blank) and sum(empty) > 20
+    assert not any(line for line, blank in zip(found, empty) if blank) and sum(empty) > 10
     assert not any(re.search("[\r\t\u2028\u0085]|▁|^ | $", line) for line in found)
-    again = {line: found[number] for number, line in enumerate(lines)}
-    assert found[0] == again["der hund."]
+    assert found[0] == found[1]  # the byte order mark is none of the text
     counted = re.match(r"translated 1000 lines, (\d+) empty, (\d+) split, (\d+) with unknown characters", said)
     split = sum(len(line.split()) > 100 or len(line) > 300 for line in lines)
-    assert int(counted[1]) == sum(empty) and int(counted[2]) >= split > 9
-    assert int(counted[3]) >= sum("日" in line or "😀" in line for line in lines) > 20
+    assert int(counted[1]) == sum(empty) and int(counted[2]) >= split > 10
+    assert int(counted[3]) >= sum("日" in line or "😀" in line for line in lines) > 10
     assert len(said.splitlines()) == 1
 
 
