@@ -113,7 +113,7 @@ main() {
   "$bin/python" -W ignore "$root/scripts/nmt_report.py" run "$out" "$data" "${splits[@]}" 2>"$out/report.log" ||
     die "the report failed: $(reason "$out/report.log") (log: $out/report.log)"
   grep '^warning' "$out/report.log" >&2 || true
-  say "model: $out/model  (translates with: bash scripts/translate.sh $out/model)"
+  case ${train[*]} in *"${OURS[*]}"*) say "translate with: bash scripts/translate.sh $out/model" ;; esac
   say "translations, scores, pictures and logs: $out"
 }
 

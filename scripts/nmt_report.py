@@ -36,7 +36,8 @@ def report_run(args) -> str:
 
 def report_comparison(args) -> str:
     runs = [translation_report.read_run(*run.split("=", 1)) for run in args.runs]
-    table = translation_report.table(runs)
+    table = translation_report.table(runs) + "\n"
+    table += translation_report.measures(runs[0].report, "the first row of the same test set") + "\n"
     scoring.write_text(f"{args.out}/report.md", table)
     scoring.write_json(f"{args.out}/report.json", {run.label: run.report for run in runs})
     return table

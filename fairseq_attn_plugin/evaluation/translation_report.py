@@ -172,12 +172,18 @@ def _score(value: Optional[Dict[str, float]]) -> str:
 
 
 def notes(report: Dict[str, Any]) -> str:
-    """What the numbers of a table are: intervals, signatures."""
-    first = next(iter(report["tests"].values()))
-    signatures = [f"{name}: {first['systems'][0][name]['signature']}" for name in SCORES]
-    lines = [f"± 95 % interval of {first['resamples']:,} bootstrap resamples of {first['sentences']:,} sentences."]
+    """What stands below the table of one training."""
+    lines = []
     if report["best validation BLEU"] is not None:
         lines.append(f"Best BLEU in validation (greedy): {report['best validation BLEU']:.2f}.")
     steps = ", ".join(f"{name} {seconds:,}" for name, seconds in report["seconds of each step"].items())
     lines.append(f"Wall time in seconds: {steps}.")
-    return "\n".join(lines + signatures) + "\n"
+    return "\n".join([*lines, measures(report)]) + "\n"
+
+
+def measures(report: Dict[str, Any], baseline: str = "") -> str:
+    """What intervals and tests are, and the signatures of the scores."""
+    first = next(iter(report["tests"].values()))
+    note = f"± 95 % interval of {first['resamples']:,} bootstrap resamples"
+    note += f"; p: paired bootstrap against {baseline}." if baseline else "."
+    return "\n".join([note, *(f"{name}: {first['systems'][0][name]['signature']}" for name in SCORES)])

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Trains several translation models by scripts/nmt.sh, with the same options each, and prints one table of them.
+#
+# usage: bash scripts/nmt_compare.sh MODE [--from DIR] [PREPARE_OPTION ...] [-- OPTION ...]
+#   lstm         fairseq's own lstm and this plugin's model, de→en and en→de: same data, sizes, optimiser and updates;
+#                the difference is tested (paired bootstrap)
+#   mechanisms   without attention, Luong's and Bahdanau's, de→en, 5 epochs
+#   targets      de→{en,fr} in one model, beside those of one pair that SINGLE="FOLDER ..." names (unset: those of nmt.sh)
+#   --from DIR, PREPARE_OPTION, OPTION: as for nmt.sh; OPTION comes last for every model
+#   OUT=DIR      where everything goes, a folder a model; unset: runs/nmt-<mode>
+#   AVERAGE=, BEAM=, SPLITS=, VENV=, PYTHON=, TORCH_INDEX_URL=: see nmt.sh
+#
+# Run again, it skips what is finished and resumes a training that was stopped.
+set -euo pipefail
+
+MODES="lstm mechanisms targets"
+# fairseq's model in the sizes of attn_lstm_multi30k
+LSTM=(--arch lstm --encoder-bidirectional --encoder-embed-dim 256 --encoder-hidden-size 256 --decoder-embed-dim 256
+  --decoder-hidden-size 512 --decoder-out-embed-dim 256 --share-all-embeddings --dropout 0.3)
+EPOCHS=5 # of mechanisms
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+
+script=nmt_compare
+# shellcheck source=scripts/pipeline.sh
+. "$root/scripts/pipeline.sh"
+
+# model LABEL NAME SOURCE TARGET PREPARE_OPTION ... -- OPTION...: one run of nmt.sh; the user's words are among them.
+model() {
+  local label=$1 name=$2 source=$3 target=$4 more=()
+  shift 4
+  while [ "$1" != -- ]; do more+=("$1"); shift; done
+  shift
+  say "$label"
+  runs+=("$label=$out/$name")
+  (OUT=$out/$name tied bash "$root/scripts/nmt.sh" --source "$source" --target "$target" "${more[@]}" \
+    "${preparing[@]}" -- "$@" "${training[@]}" >/dev/null) || exit 1
+}
+
+lstm() {
+  local pair source target
+  for pair in de-en en-de; do
+    source=${pair%-*} target=${pair#*-}
+    model "fairseq's lstm, $source→$target" "lstm-$pair" "$source" "$target" -- "${LSTM[@]}"
+    model "attn_lstm_multi30k, $source→$target" "attention-$pair" "$source" "$target" --
+  done
+}
+
+mechanisms() {
+  model "without attention" none de en -- --attention-score none --input-feeding off --max-epoch "$EPOCHS"
+  model "Luong" luong de en -- --attention-score general --attention-query current --input-feeding on \
+    --readout-inputs state,context --readout-activation tanh --max-epoch "$EPOCHS"
+  model "Bahdanau" bahdanau de en -- --attention-score additive --attention-query previous --input-feeding off \
+    --readout-inputs state,word,context --readout-activation maxout --max-epoch "$EPOCHS"
+}
+
+targets() {
+  local pair folder folders=()
+  model "de→{en,fr}" "de-en+fr" de en,fr --tag-target --
+  if [ -n "${SINGLE:-}" ]; then read -ra folders <<<"$SINGLE"; else
+    for pair in de-en de-fr; do
+      for folder in "$root"/runs/nmt/*."$pair"; do [ ! -e "$folder/report.json" ] || folders+=("$folder"); done
+    done
+  fi
+  for folder in "${folders[@]}"; do runs+=("${folder##*/}=$folder"); done
+}
+
+main() {
+  local mode=${1:-} bin
+  case $mode in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
+  case " $MODES " in *" $mode "*) [ -n "$mode" ] ;; *) false ;; esac || die "MODE: got '$mode'; choose from ${MODES// /, }"
+  shift
+  preparing=() training=() runs=()
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do preparing+=("$1"); shift; done
+  [ $# -eq 0 ] || { shift; training=("$@"); }
+  out=${OUT:-$root/runs/nmt-$mode}
+  lock "$out"
+  bash "$root/scripts/setup.sh" >&2
+  bin=${VENV:-$root/.venv}/bin
+  "$mode"
+  "$bin/python" -W ignore "$root/scripts/nmt_report.py" compare "$out" "${runs[@]}" 2>"$out/report.log" ||
+    die "the report failed: $(reason "$out/report.log") (log: $out/report.log)"
+  say "table: $out/report.md; models, translations, pictures and logs in its folders"
+}
+
+main "$@"
