@@ -320,6 +320,16 @@ PRESETS = {
     ),
     # Sutskever et al. (2014): a plain encoder-decoder, the source is known through the first state alone
     "seq2seq_lstm": dict(attention_score="none", input_feeding="off", readout_activation="none"),
+    # for some ten thousands of sentence pairs: Luong et al. (2015) in one layer with a bidirectional encoder
+    "attn_lstm_multi30k": dict(
+        encoder_embed_dim=256,
+        encoder_hidden_size=256,
+        encoder_direction="bi",
+        decoder_embed_dim=256,
+        decoder_hidden_size=512,
+        decoder_out_embed_dim=256,
+        dropout=0.3,
+    ),
     # small and fast: no feedback, so that a target is one call of the recurrent kernel; large embeddings at the start
     # make a source position's own symbol stand out, so that it is found at its own position and not at a neighbour's
     "attn_lstm_reversal": dict(
