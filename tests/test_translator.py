@@ -1,7 +1,9 @@
 """from_pretrained of a model's folder: raw text in, text, score and attention out; lines of any length."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from translation_data import SMALL_MODEL, data_folder, model_folder, read_lines,
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
 from fairseq_attn_plugin.models.translator import Translator
 
+README = Path(__file__).resolve().parent.parent / "README.md"
 POSITIONS = "--max-source-positions 60 --max-target-positions 101"  # 37 source tokens at once: 2 x 37 + 25 <= 100
 
 
@@ -198,3 +201,12 @@ def test_models_of_other_tasks_keep_fairseqs_interface(command, tmp_path):
     hub = AttnRNNModel.from_pretrained(tmp_path, "checkpoint_last.pt", print_alignment="hard")
     assert isinstance(hub, GeneratorHubInterface) and not isinstance(hub, Translator)
     assert set(hub.translate("a b c", max_len_b=5).split()) <= {"a", "b", "c", "d", "<unk>"}
+
+
+def test_the_example_of_the_readme(trained, capfd):
+    """It runs as it stands, but for the folder."""
+    (example,) = re.findall(r"<!-- serving -->\n```python\n(.*?)```\n<!-- /serving -->", README.read_text(), re.S)
+    code, replaced = re.subn(r"runs/nmt/\S+/model", str(trained[0]), example)
+    exec(compile(code, "README.md", "exec"), {})
+    shapes = re.findall(r"^\((\d+), (\d+)\)$", capfd.readouterr().out, re.M)
+    assert replaced == 1 and len(shapes) == 2
