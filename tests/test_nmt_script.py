@@ -1,0 +1,331 @@
+"""scripts/nmt.sh and nmt_compare.sh: what they run, skip, resume and refuse, with stand-ins for the tools; the report;
+and one real run that is killed and started again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from parallel_corpus import write_parallel_corpus
+
+from fairseq_attn_plugin.evaluation import translation_report
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PREPARE = r"""#!/usr/bin/env bash
+echo "${0##*/} $*" >>"$CALLS"
+[ "${BREAK:-}" != prepare ] || { echo "error: --source: got 'x'" >&2; exit 2; }
+mkdir -p "$DATA/text"
+[ -e "$DATA/data.json" ] || echo "{}" >"$DATA/data.json"
+touch "$DATA/dict.de.txt" "$DATA/sentencepiece.model" "$DATA/train.de-en.de.bin"
+touch "$DATA/text/valid.de" "$DATA/text/test.de" "$DATA/text/test.en" "$DATA/text/test1.de"
+echo "$DATA"
+"""
+TRAIN = r"""#!/usr/bin/env bash
+echo "train $*" >>"$CALLS"
+case ${BREAK:-} in
+  error) printf 'Traceback (most recent):\n  File "x.py", line 1\nValueError: --lr: got x\nnoise\n' >&2; exit 1 ;;
+  hang) echo $$ >"$CALLS.pid"; exec sleep 60 ;;
+esac
+while [ $# -gt 0 ]; do case $1 in --save-dir) out=$2 ;; esac; shift; done
+mkdir -p "$out"
+touch "$out"/checkpoint{8,9,10,11,_best,_last,_2_500}.pt
+"""
+GENERATE = r"""#!/usr/bin/env bash
+echo "generate $*" >>"$CALLS"
+"""
+PYTHON = f"""#!/usr/bin/env bash
+case "$*" in
+  *average_checkpoints.py*) echo "average ${{*:4}}" >>"$CALLS"; : >"$4" ;;
+  *nmt_report.py*) echo "report ${{*:4}}" >>"$CALLS" ;;
+  *) exec '{sys.executable}' "$@" ;;
+esac
+"""
+
+
+class Checkout:
+    """A copy of the scripts under a path with a space, with stand-ins for everything that they run."""
+
+    def __init__(self, folder: Path):
+        self.root, self.out, self.data = folder / "a b", folder / "out put", folder / "data bin" / "set.de-en"
+        self.calls_file = folder / "calls"
+        shutil.copytree(ROOT / "scripts", self.root / "scripts")
+        self.write("scripts/setup.sh", "#!/usr/bin/env bash\n")
+        for name in ("prepare_corpus", "prepare_multi30k"):
+            self.write(f"data-prep/{name}.sh", PREPARE)
+        for name, text in (("fairseq-train", TRAIN), ("fairseq-generate", GENERATE), ("python", PYTHON)):
+            self.write(f"venv/bin/{name}", text)
+
+    def write(self, name: str, text: str):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def start(self, *args, script="nmt", **env):
+        names = dict(OUT=self.out, VENV=self.root / "venv", CALLS=self.calls_file, DATA=self.data)
+        return subprocess.Popen(
+            ["bash", str(self.root / "scripts" / f"{script}.sh"), *args], cwd="/", text=True,
+            env={**os.environ, **{name: str(value) for name, value in names.items()}, **env},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *args, script="nmt", **env):
+        process = self.start(*args, script=script, **env)
+        output, errors = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def calls(self, verb=""):
+        lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+        return [line for line in lines if line.startswith(verb)]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path)
+
+
+PAIR = ("--source", "de", "--target", "en")
+
+
+def last_line(result):
+    assert "Traceback" not in result.stderr
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_every_step_once(checkout):
+    given = (*PAIR, "--from", "x y", "--", "--lr", "0.1")
+    result = checkout.run(*given, AVERAGE="3")
+    assert result.returncode == 0, result.stderr
+    prepare, train, average, test, test1, report = checkout.calls()
+    assert prepare == "prepare_corpus.sh --source de --target en --from x y"
+    assert train.startswith(f"train {checkout.data} ") and train.rindex("--lr 0.1") > train.rindex("--lr 0.001")
+    assert "--task attn_translation" in train and "--keep-last-epochs 3" in train
+    assert [Path(word).name for word in average.split(".pt")] == ["checkpoint", "checkpoint9", "checkpoint10",
+                                                                  "checkpoint11", ""]  # fmt: skip
+    assert "--gen-subset test " in test and "--gen-subset test1 " in test1 and "--print-alignment soft" in test
+    assert f"--path {checkout.out}/model/checkpoint.pt" in test and report.endswith(" test test1")
+    model = sorted(path.name for path in (checkout.out / "model").iterdir())
+    assert model == ["checkpoint.pt", "data.json", "dict.de.txt", "sentencepiece.model", "train.options"]
+
+    assert checkout.run(*given, AVERAGE="3").returncode == 0
+    assert [call.split()[0] for call in checkout.calls()[6:]] == ["prepare_corpus.sh", "report"]
+    assert checkout.run(*given, AVERAGE="3", BEAM="7", SPLITS="test1").returncode == 0
+    again = checkout.calls()[8:]
+    assert [call.split()[0] for call in again] == ["prepare_corpus.sh", "generate", "report"]
+    assert "--beam 7" in again[1] and again[2].endswith(" test1"), "another beam is another decoding, no training"
+
+
+@pytest.mark.parametrize(
+    "options, script",
+    [
+        ((), "prepare_multi30k.sh"),
+        (("--from", "x", "--set", "multi30k"), "prepare_multi30k.sh"),
+        (("--from", "x"), "prepare_corpus.sh"),
+        (("--tsv=x",), "prepare_corpus.sh"),
+    ],
+)
+def test_what_prepares_the_text(checkout, options, script):
+    assert checkout.run(*PAIR, *options).returncode == 0
+    assert checkout.calls()[0] == " ".join([script, *PAIR, *options])
+    assert "/checkpoints/checkpoint_best.pt" in checkout.calls("average")[0], "unless epochs are averaged"
+    assert "--no-epoch-checkpoints" in checkout.calls("train")[0]
+
+
+def test_models_of_fairseq_get_options_that_they_have(checkout):
+    assert checkout.run(*PAIR, "--", "--arch", "lstm").returncode == 0
+    train = checkout.calls("train")[0]
+    assert "attn_lstm" not in train and "--criterion label_smoothed_cross_entropy" in train
+    assert checkout.run(*PAIR, "--", "--attention-score=none", OUT=f"{checkout.out}2").returncode == 0
+    assert "--print-alignment" not in checkout.calls("generate")[-1]
+    assert "--criterion chunked_cross_entropy" in checkout.calls("train")[-1]
+
+
+def test_other_settings_and_other_data_are_refused(checkout):
+    assert checkout.run(*PAIR).returncode == 0
+    number = len(checkout.calls())
+    for change in (dict(AVERAGE="2"), {}):
+        if not change:
+            (checkout.data / "data.json").write_text('{"other": 1}')
+        result = checkout.run(*PAIR, **change)
+        assert result.returncode == 1 and "holds results of other settings" in last_line(result)
+    assert [call.split()[0] for call in checkout.calls()[number:]] == ["prepare_multi30k.sh"] * 2
+
+
+@pytest.mark.parametrize(
+    "args, env, words",
+    [
+        (PAIR, dict(BREAK="prepare"), "error: --source: got 'x'"),
+        (PAIR, dict(BREAK="error"), "ValueError: --lr: got x"),
+        (PAIR, dict(AVERAGE="two"), "AVERAGE: got 'two'; give a number"),
+        ((*PAIR, "--set", "europarl"), {}, "--set europarl: give its text with --from"),
+        (PAIR, dict(OUT="/proc/x"), "/proc/x: cannot be made; set OUT="),
+    ],
+)
+def test_mistakes_are_one_line(checkout, args, env, words):
+    result = checkout.run(*args, **env)
+    assert result.returncode == 1 and words in last_line(result)
+    assert not (checkout.out / "model").exists() and not (checkout.out / "train.done").exists()
+
+
+def state_of(pid):
+    """Letter of a process in /proc; None where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def test_a_killed_script_takes_its_training_along_and_is_resumed(checkout):
+    if subprocess.run(["setpriv", "--pdeathsig", "KILL", "true"], capture_output=True).returncode:
+        pytest.skip("needs setpriv")
+    pid_file = checkout.calls_file.with_suffix(".pid")
+    script = checkout.start(*PAIR, BREAK="hang")
+    while not pid_file.exists() or not pid_file.read_text():
+        assert script.poll() is None
+        time.sleep(0.05)
+    refused = checkout.run(*PAIR)
+    assert refused.returncode == 1 and "another run works in" in last_line(refused)
+    script.kill()
+    script.communicate(timeout=20)
+    again = checkout.run(*PAIR)
+    assert again.returncode == 0, again.stderr
+    assert state_of(int(pid_file.read_text())) in (None, "Z"), "ended, if not looked after yet"
+    first, second = checkout.calls("train")
+    assert first == second and "--save-dir" in first
+
+
+def test_half_written_checkpoints_are_removed_and_the_last_is_taken_from_the_newest(checkout):
+    folder = checkout.out / "checkpoints"
+    folder.mkdir(parents=True)
+    for number, name in enumerate(("checkpoint_best", "checkpoint3", "checkpoint4", "checkpoint_last")):
+        with zipfile.ZipFile(folder / f"{name}.pt", "w") as archive:
+            archive.writestr("data", name * 100)
+        os.utime(folder / f"{name}.pt", (number, number))
+    whole = (folder / "checkpoint3.pt").read_bytes()
+    for name in ("checkpoint4", "checkpoint_last"):
+        path = folder / f"{name}.pt"
+        path.write_bytes(path.read_bytes()[:60])
+    result = checkout.run(*PAIR, BREAK="error")
+    assert result.stderr.count("left half written: removed") == 2
+    assert sorted(path.stem for path in folder.iterdir()) == ["checkpoint3", "checkpoint_best", "checkpoint_last"]
+    assert (folder / "checkpoint_last.pt").read_bytes() == whole and "goes on from" in result.stderr
+
+
+def test_comparisons_run_every_model_with_the_same_options(checkout):
+    result = checkout.run("lstm", "--from", "x", "--", "--lr", "0.1", script="nmt_compare")
+    assert result.returncode == 0, result.stderr
+    trains = checkout.calls("train")
+    assert ["--arch lstm " in call for call in trains] == [True, False, True, False]
+    assert all(call.rindex("--lr 0.1") > call.rindex("--lr 0.001") for call in trains)
+    prepared = [call.split()[1:] for call in checkout.calls("prepare")]
+    assert prepared == [[*pair, "--from", "x"] for pair in (PAIR, ("--source", "en", "--target", "de")) for _ in "12"]
+    compared = checkout.calls("report")[-1]
+    assert [compared.index(f"{checkout.out}/{name}") for name in ("lstm-de-en", "attention-de-en", "lstm-en-de")]
+    assert "got 'lstn'; choose from lstm, " in last_line(checkout.run("lstn", script="nmt_compare"))
+
+
+def write_run(folder, split, reference, hypotheses, ids=None):
+    """What nmt.sh leaves of a training, and a data folder beside it, segmentation char."""
+    data, out = folder / "data", folder / "out"
+    (data / "text").mkdir(parents=True)
+    out.mkdir()
+    (data / "data.json").write_text(json.dumps({"source": "de", "target": "en", "segmentation": "char"}))
+    (data / "text" / f"{split}.de").write_text("x\n" * len(reference))
+    (data / "text" / f"{split}.en").write_text("".join(line + "\n" for line in reference))
+    log = []
+    for ident, text in reversed(list(enumerate(hypotheses))):
+        source = "" if text is None else "x"
+        text = "kept back" if text is None else text
+        log.append(f"S-{ident}\t{source}\nT-{ident}\t{text}\nH-{ident}\t-1\t{text}\nD-{ident}\t-1\t{text}\n"
+                   f"P-{ident}\t{' '.join(['-1'] * (len(text.split()) + 1))}\n")  # fmt: skip
+    (out / f"generate-{split}.txt").write_text("".join(log) + f"Generate {split} with beam=5: ok\n")
+    (out / "train.jsonl").write_text(
+        "num. shared model params: 1,234 (num. trained: 1,234)\n"
+        '{"epoch": 2, "valid_bleu": "31.5", "valid_num_updates": "8"}\n'
+        "num. shared model params: 1,234 (num. trained: 1,234)\ndone training in 7.5 seconds\n"
+    )
+    (out / "train.log").write_text("$ fairseq-train\n" * 2)
+    (out / "seconds").write_text("train 50\ntrain 70\n")
+    (out / "settings").write_text("train --lr 1\n")
+    return out, data
+
+
+def test_report_of_a_run(tmp_path):
+    reference = ["the dog sees the old cat", "a b c d e", ""]
+    out, data = write_run(tmp_path, "test", reference, ["the dog sees the old cat", "a b c d f", None])
+    text = translation_report.report_run(out, data, ["test"], lambda text: text.split())
+    assert (out / "test.hyp").read_text().split("\n") == ["the dog sees the old cat", "a b c d f", "", ""]
+    assert (out / "test.ref").read_text() == (data / "text" / "test.en").read_text()
+    report = json.loads((out / "report.json").read_text())
+    assert report["training seconds"] == 120 and report["updates"] == 8 and report["best validation BLEU"] == 31.5
+    scores = report["tests"]["test"]["systems"][0]
+    assert scores["exact match"]["score"] == pytest.approx(200 / 3)
+    assert scores["character error rate"]["score"] == pytest.approx(100 / (24 + 9))
+    assert text == (out / "report.md").read_text() and "| de→en | 1,234 | 8 | 2.0 | test | " in text
+    assert scores["BLEU"]["signature"] in text
+
+    (out / "train.log").write_text("$ fairseq-train\n" * 3)
+    translation_report.report_run(out, data, ["test"], lambda text: text.split())
+    assert json.loads((out / "report.json").read_text())["training seconds"] is None, "one start left no time"
+
+
+def test_a_log_that_lacks_a_sentence_is_no_result(tmp_path):
+    out, data = write_run(tmp_path, "test", ["a", "b", "c"], ["a", "b"])
+    with pytest.raises(ValueError, match="2 sentences for 3 lines of text; 2 is the first"):
+        translation_report.report_run(out, data, ["test"], lambda text: text.split())
+    assert not (out / "report.json").exists() and not (out / "test.hyp").exists()
+
+
+def test_runs_are_compared_where_their_references_are_the_same(tmp_path):
+    generator = ["the dog sees the old cat number {}", "a bird hears no bear at all {}"]
+    reference = [generator[n % 2].format(n) for n in range(20)]
+    runs = []
+    for number, (split, lines) in enumerate([
+        ("test", reference), ("test_en", [line.replace("the", "this") for line in reference]), ("test", reference),
+    ]):  # fmt: skip
+        right = reference if number < 2 else reference[:5]
+        out, data = write_run(tmp_path / str(number), split, right, lines[: len(right)])
+        translation_report.report_run(out, data, [split], lambda text: text.split())
+        runs.append(translation_report.read_run(f"run {number}", out))
+    rows = translation_report.comparison(runs)
+    assert [(row["label"], row["test set"], "p_value" in row["BLEU"]) for row in rows] == [
+        ("run 0", "test", False), ("run 1", "test_en", True), ("run 2", "test", False),
+    ]  # fmt: skip
+    assert rows[1]["BLEU"]["p_value"] < 0.05 and rows[0]["BLEU"]["score"] == pytest.approx(100)
+
+
+@pytest.mark.slow
+def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path):
+    corpus = write_parallel_corpus(tmp_path / "raw", {"train": 1500, "valid": 30, "test": 33})
+    small = "--encoder-embed-dim 64 --encoder-hidden-size 64 --decoder-embed-dim 64 --decoder-hidden-size 128"
+    small += " --decoder-out-embed-dim 64 --dropout 0.1 --max-tokens 200 --lr 0.005 --warmup-updates 50 --max-epoch 10"
+    command = ["bash", str(ROOT / "scripts" / "nmt.sh"), *PAIR, "--from", str(corpus), "--out", str(tmp_path / "bin"),
+               "--vocab-size", "300", "--", *small.split(), "--cpu", "--num-workers", "0"]  # fmt: skip
+    out = tmp_path / "out"
+    env = {**os.environ, "OUT": str(out), "VENV": sys.prefix, "AVERAGE": "2"}
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(command, env=env, start_new_session=True, **quiet)
+    while not (out / "checkpoints" / "checkpoint2.pt").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    log = (out / "train.log").read_text()
+    assert log.count("$ ") == 2 and "Loaded checkpoint" in log
+    report = json.loads((out / "report.json").read_text())
+    assert report["epochs"] == 10 and report["tests"]["test"]["sentences"] == 33
+    assert report["tests"]["test"]["systems"][0]["BLEU"]["score"] > 50
+    assert (out / "attention-test.png").read_bytes().startswith(b"\x89PNG")
+    translate = ["bash", str(ROOT / "scripts" / "translate.sh"), str(out / "model")]
+    done = subprocess.run(translate, env=env, stdin=open(corpus / "test.de"), capture_output=True, text=True)
+    same = [one == two for one, two in zip(done.stdout.split("\n"), (out / "test.hyp").read_text().split("\n"))]
+    assert len(same) == 34 and sum(same) >= 33, "translate.sh says what fairseq-generate says"
