@@ -296,3 +296,14 @@ def test_one_model_for_two_target_languages(data, command, root, monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.StringIO("Der hund.\n"))
         typed = command("interactive", decode, f"--translate-to {language}")
         assert hypotheses(typed, "S") == [("0", f"<2{language}> ▁ D e r ▁ h u n d .")]
+
+
+def test_a_training_that_is_stopped_within_an_epoch_goes_on_exactly(data, command, root):
+    weights = []
+    for name, stops in (("straight", [29]), ("stopped", [7, 18, 29])):  # four updates an epoch
+        for stop in stops:
+            train(command, data(), root / name, f"--max-update {stop} --dropout 0.2 --disable-validation")
+        saved = load(root / name / "checkpoint_last.pt")
+        weights.append(saved["model"])
+    assert saved["optimizer_history"][-1]["num_updates"] == 29
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

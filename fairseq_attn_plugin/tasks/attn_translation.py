@@ -119,6 +119,10 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         if split == "test":
             self.datasets[split].shuffle = False
 
+    def can_reuse_epoch_itr(self, dataset) -> bool:
+        """False for the training data: batches are made anew for each epoch, and a resumed training finds the same."""
+        return dataset is not self.datasets.get("train") and super().can_reuse_epoch_itr(dataset)
+
     def build_dataset_for_inference(self, src_tokens, src_lengths, constraints=None, **kwargs):
         return LanguagePairDataset(
             src_tokens,
