@@ -29,6 +29,15 @@ script=nmt
 # shellcheck source=scripts/pipeline.sh
 . "$root/scripts/pipeline.sh"
 
+# The recipe's own model shares every table of embeddings that it can.
+share_embeddings() {
+  if cmp -s "$data/dict.$(value_of --source "$@").txt" "$data/dict.$(value_of --target "$@" | tr , +).txt"; then
+    OURS+=(--share-all-embeddings)
+  else
+    OURS+=(--share-decoder-input-output-embed)
+  fi
+}
+
 # value_of OPTION WORD...: what the words say last about an option, as --option value or --option=value.
 value_of() {
   local option=$1 value=
@@ -90,6 +99,7 @@ main() {
 
   out=${OUT:-$root/runs/nmt/$(basename -- "$data")}
   lock "$out"
+  if [ "$(value_of --arch "${OURS[@]}" "$@")" = attn_lstm_multi30k ]; then share_embeddings "${preparing[@]}"; fi
   case $(value_of --arch "${OURS[@]}" "$@") in attn_*) train=("${OURS[@]}") ;; *) train=("${OTHERS[@]}") ;; esac
   train=(--task attn_translation "${train[@]}" "${RECIPE[@]}" --log-format json --log-interval 200
     --best-checkpoint-metric bleu --maximize-best-checkpoint-metric)

@@ -23,7 +23,7 @@ echo "${0##*/} $*" >>"$CALLS"
 [ "${BREAK:-}" != prepare ] || { echo "error: --source: got 'x'" >&2; exit 2; }
 mkdir -p "$DATA/text"
 [ -e "$DATA/data.json" ] || echo "{}" >"$DATA/data.json"
-touch "$DATA/dict.de.txt" "$DATA/sentencepiece.model" "$DATA/train.de-en.de.bin"
+echo "${SIDES:-}" >"$DATA/dict.en.txt"; echo >"$DATA/dict.de.txt"; touch "$DATA/sentencepiece.model" "$DATA/train.de-en.de.bin"
 touch "$DATA/text/valid.de" "$DATA/text/test.de" "$DATA/text/test.en" "$DATA/text/test1.de"
 echo "$DATA"
 """
@@ -112,7 +112,7 @@ def test_every_step_once(checkout):
     assert "--gen-subset test " in test and "--gen-subset test1 " in test1 and "--print-alignment soft" in test
     assert f"--path {checkout.out}/model/checkpoint.pt" in test and report.endswith(" test test1")
     model = sorted(path.name for path in (checkout.out / "model").iterdir())
-    assert model == ["checkpoint.pt", "data.json", "dict.de.txt", "sentencepiece.model", "train.options"]
+    assert model == ["checkpoint.pt", "data.json", "dict.de.txt", "dict.en.txt", "sentencepiece.model", "train.options"]
 
     assert checkout.run(*given, AVERAGE="3").returncode == 0
     assert [call.split()[0] for call in checkout.calls()[6:]] == ["prepare_corpus.sh", "report"]
@@ -145,6 +145,17 @@ def test_models_of_fairseq_get_options_that_they_have(checkout):
     assert checkout.run(*PAIR, "--", "--attention-score=none", OUT=f"{checkout.out}2").returncode == 0
     assert "--print-alignment" not in checkout.calls("generate")[-1]
     assert "--criterion chunked_cross_entropy" in checkout.calls("train")[-1]
+
+
+def test_embeddings_are_shared_as_far_as_the_dictionaries_are(checkout):
+    for number, (sides, given, expected) in enumerate([
+        ("", (), "--share-all-embeddings"),
+        ("own words", (), "--share-decoder-input-output-embed"),
+        ("", ("--", "--arch", "attn_gru_d2l"), None),
+    ]):  # fmt: skip
+        assert checkout.run(*PAIR, *given, SIDES=sides, OUT=f"{checkout.out}{number}").returncode == 0
+        shared = [word for word in checkout.calls("train")[-1].split() if word.startswith("--share")]
+        assert shared == [expected] * (expected is not None)
 
 
 def test_other_settings_and_other_data_are_refused(checkout):
