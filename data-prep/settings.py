@@ -9,7 +9,7 @@ from typing import Dict, List, Optional, Tuple
 SEGMENTATIONS = ("none", "char", "bpe", "unigram")
 VOCABULARIES = ("joint", "separate")
 DISJOINT = ("either", "source", "none")
-DEFAULT_VOCAB_SIZE = 8000
+DEFAULT_VOCAB_SIZE = 5000
 LANGUAGE = re.compile(r"[A-Za-z0-9_]+")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # options that matter to some segmentations only

@@ -6,6 +6,7 @@
 #   --from DIR ...     raw text, as data-prep/prepare_corpus.sh takes it; without it: Multi30k, which is downloaded
 #   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh: --segmentation char --vocab-size 4000
 #   OPTION             goes to fairseq-train, after the script's own ones: --max-epoch 5 --arch attn_gru
+#   UPDATES=N          of the training, over which the learning rate falls to zero; unset: 6000. More text wants more
 #   AVERAGE=N          the model is the mean of the last N epochs; 0: the epoch with the best BLEU in validation
 #   BEAM=N             of the decoding; unset: 5
 #   SPLITS="test"      what is decoded and scored; unset: every test set. To choose settings, SPLITS=valid
@@ -15,10 +16,11 @@
 # Run again, it skips what is finished and resumes a training that was stopped.
 set -euo pipefail
 
-RECIPE=(--optimizer adam --lr 0.001 --lr-scheduler inverse_sqrt --warmup-updates 500 --clip-norm 1.0
-  --label-smoothing 0.1 --max-tokens 2000 --max-epoch 10)
+RECIPE=(--optimizer adam --lr 0.002 --lr-scheduler polynomial_decay --warmup-updates 400 --clip-norm 1.0
+  --label-smoothing 0.1 --max-tokens 500)
 OURS=(--arch attn_lstm_multi30k --criterion chunked_cross_entropy)
 OTHERS=(--criterion label_smoothed_cross_entropy) # with an --arch of fairseq's own
+UPDATES=${UPDATES:-6000} # six passes over Multi30k; the learning rate falls to zero
 AVERAGE=${AVERAGE:-0}
 BEAM=${BEAM:-5}
 
@@ -88,7 +90,7 @@ test_splits() {
 main() {
   local preparing=() decode weights=(--print-alignment soft) splits split
   case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
-  for split in AVERAGE BEAM; do
+  for split in UPDATES AVERAGE BEAM; do
     case ${!split} in '' | *[!0-9]*) die "$split: got '${!split}'; give a number" ;; esac
   done
   while [ $# -gt 0 ] && [ "$1" != -- ]; do preparing+=("$1"); shift; done
@@ -101,9 +103,12 @@ main() {
   lock "$out"
   if [ "$(value_of --arch "${OURS[@]}" "$@")" = attn_lstm_multi30k ]; then share_embeddings "${preparing[@]}"; fi
   case $(value_of --arch "${OURS[@]}" "$@") in attn_*) train=("${OURS[@]}") ;; *) train=("${OTHERS[@]}") ;; esac
-  train=(--task attn_translation "${train[@]}" "${RECIPE[@]}" --log-format json --log-interval 200
+  train=(--task attn_translation "${train[@]}" "${RECIPE[@]}" --max-update "$UPDATES" --log-format json --log-interval 200
     --best-checkpoint-metric bleu --maximize-best-checkpoint-metric)
   if [ "$AVERAGE" -eq 0 ]; then train+=(--no-epoch-checkpoints); else train+=(--keep-last-epochs "$AVERAGE"); fi
+  case $(value_of --lr-scheduler "${RECIPE[@]}" "$@") in
+    polynomial_decay) train+=(--total-num-update "$UPDATES") ;; # others do not know it
+  esac
   train+=("$@")
   claim "$out" "data $(sha256sum <"$data/data.json" | cut -d' ' -f1) | average $AVERAGE | train ${train[*]}"
   if [ ! -e "$out/train.done" ]; then mend "$out/checkpoints"; fi

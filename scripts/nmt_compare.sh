@@ -4,11 +4,11 @@
 # usage: bash scripts/nmt_compare.sh MODE [--from DIR] [PREPARE_OPTION ...] [-- OPTION ...]
 #   lstm         fairseq's own lstm and this plugin's model, de→en and en→de: same data, sizes, optimiser and updates;
 #                the difference is tested (paired bootstrap)
-#   mechanisms   without attention, Luong's and Bahdanau's, de→en, 5 epochs
+#   mechanisms   without attention, Luong's and Bahdanau's, de→en, 5 epochs of Multi30k
 #   targets      de→{en,fr} in one model, beside those of one pair that SINGLE="FOLDER ..." names (unset: those of nmt.sh)
 #   --from DIR, PREPARE_OPTION, OPTION: as for nmt.sh; OPTION comes last for every model
 #   OUT=DIR      where everything goes, a folder a model; unset: runs/nmt-<mode>
-#   AVERAGE=, BEAM=, SPLITS=, VENV=, PYTHON=, TORCH_INDEX_URL=: see nmt.sh
+#   UPDATES=, AVERAGE=, BEAM=, SPLITS=, VENV=, PYTHON=, TORCH_INDEX_URL=: see nmt.sh
 #
 # Run again, it skips what is finished and resumes a training that was stopped.
 set -euo pipefail
@@ -17,7 +17,7 @@ MODES="lstm mechanisms targets"
 # fairseq's model in the sizes of attn_lstm_multi30k
 LSTM=(--arch lstm --encoder-bidirectional --encoder-embed-dim 256 --encoder-hidden-size 256 --decoder-embed-dim 256
   --decoder-hidden-size 512 --decoder-out-embed-dim 256 --share-all-embeddings --dropout 0.3)
-EPOCHS=5 # of mechanisms
+FIVE_EPOCHS=4800 # updates of mechanisms
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
@@ -47,11 +47,12 @@ lstm() {
 }
 
 mechanisms() {
-  model "without attention" none de en -- --attention-score none --input-feeding off --max-epoch "$EPOCHS"
+  export UPDATES=${UPDATES:-$FIVE_EPOCHS}
+  model "without attention" none de en -- --attention-score none --input-feeding off
   model "Luong" luong de en -- --attention-score general --attention-query current --input-feeding on \
-    --readout-inputs state,context --readout-activation tanh --max-epoch "$EPOCHS"
+    --readout-inputs state,context --readout-activation tanh
   model "Bahdanau" bahdanau de en -- --attention-score additive --attention-query previous --input-feeding off \
-    --readout-inputs state,word,context --readout-activation maxout --max-epoch "$EPOCHS"
+    --readout-inputs state,word,context --readout-activation maxout
 }
 
 targets() {

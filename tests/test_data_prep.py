@@ -147,7 +147,7 @@ ALL = {"clean", "segment", "encode", "binarise", "final"}
 @pytest.mark.parametrize(
     "options, redone",
     [
-        (["--workers", 3, "--max-ratio", 4, "--vocab-size", 8000, "--set", "x"], set()),
+        (["--workers", 3, "--max-ratio", 4, "--vocab-size", 5000, "--set", "x"], set()),
         (["--max-length", 99], ALL),
         (["--disjoint", "none"], ALL),
         (["--seed", 2], ALL),

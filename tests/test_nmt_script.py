@@ -105,7 +105,7 @@ def test_every_step_once(checkout):
     assert result.returncode == 0, result.stderr
     prepare, train, average, test, test1, report = checkout.calls()
     assert prepare == "prepare_corpus.sh --source de --target en --from x y"
-    assert train.startswith(f"train {checkout.data} ") and train.rindex("--lr 0.1") > train.rindex("--lr 0.001")
+    assert train.startswith(f"train {checkout.data} ") and train.rindex("--lr 0.1") > train.rindex("--lr 0.002")
     assert "--task attn_translation" in train and "--keep-last-epochs 3" in train
     assert [Path(word).name for word in average.split(".pt")] == ["checkpoint", "checkpoint9", "checkpoint10",
                                                                   "checkpoint11", ""]  # fmt: skip
@@ -234,7 +234,7 @@ def test_comparisons_run_every_model_with_the_same_options(checkout):
     assert result.returncode == 0, result.stderr
     trains = checkout.calls("train")
     assert ["--arch lstm " in call for call in trains] == [True, False, True, False]
-    assert all(call.rindex("--lr 0.1") > call.rindex("--lr 0.001") for call in trains)
+    assert all(call.rindex("--lr 0.1") > call.rindex("--lr 0.002") for call in trains)
     prepared = [call.split()[1:] for call in checkout.calls("prepare")]
     assert prepared == [[*pair, "--from", "x"] for pair in (PAIR, ("--source", "en", "--target", "de")) for _ in "12"]
     compared = checkout.calls("report")[-1]
