@@ -277,7 +277,7 @@ def test_download(server, tmp_path):
     "content, error",
     [
         (None, "cannot be downloaded: HTTP Error 404: File not found"),
-        (gzip.compress(b"one\n" * 9)[:-9], "cannot be downloaded: Compressed file ended"),
+        (gzip.compress(b"one\n" * 9, mtime=0)[:-9], "cannot be downloaded: Compressed file ended"),
         (b"<html>", "cannot be downloaded: Not a gzipped file"),
         (gzip.compress(b"two\n", mtime=0), "SHA-256 of the text is"),
     ],
