@@ -3,11 +3,12 @@
 A layer's state is a tuple of B×H tensors: (h, c) for an LSTM, (h,) for the others.
 """
 
-from typing import Callable, Optional, Tuple, Type
+from typing import Callable, List, Optional, Tuple, Type
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torch.nn.utils.rnn import PackedSequence
 
 from .cell_tapes import CellTape, GRUTape, LSTMTape, ResetBeforeGRUTape, RNNTape
 from .padding import Padding
@@ -19,6 +20,13 @@ SATURATION = 2.0**14
 """Far beyond what weights add up to, and finite in every type: its sigmoid is exactly 1, of the negative exactly 0."""
 WIDTH_MULTIPLE = 8
 """Inputs of an odd width make bfloat16 kernels several times slower."""
+
+
+def bfloat16_fails(device: torch.device) -> bool:
+    """Whether torch's LSTM would end with an error: under bfloat16 autocast on a CPU where oneDNN has no such LSTM."""
+    if device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
+        return False
+    return torch.get_autocast_dtype("cpu") == torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class RecurrentLayer:
@@ -74,11 +82,15 @@ class RecurrentLayer:
         weights = [w for direction in self.all_weights for w in self._weights_with_marks(columns, *direction)]
         zeros = inputs.new_zeros(len(self.all_weights), inputs.size(0), self.hidden_size)
         state = zeros if self.state_tensors == 1 else (zeros,) * self.state_tensors
-        outputs, _, *others = self.kernel(inputs, state, weights, True, 1, 0.0, self.training, self.bidirectional, True)
+        outputs, _, *others = self.kernel(inputs, state, weights, *self._how())
         by_direction = outputs.unflatten(2, (-1, self.hidden_size))
         ends = padding.edges[:, None, : by_direction.size(2), None].expand(-1, -1, -1, self.hidden_size)
         h = by_direction.gather(1, ends).squeeze(1).transpose(0, 1)
         return outputs, (h, *others)
+
+    def _how(self) -> tuple:
+        """What the kernel wants to know beside tensors: biases, layers, dropout, training, directions, batch first."""
+        return True, 1, 0.0, self.training, self.bidirectional, True
 
     def _weights_with_marks(self, columns: int, w_ih: Tensor, *others: Tensor) -> Tuple[Tensor, ...]:
         """Marks of padding, in the last columns of the inputs, saturate gates: c of an LSTM is held to the last bit."""
@@ -126,12 +138,25 @@ class LSTMLayer(RecurrentLayer, nn.LSTM):
     state_tensors = 2
     has_forget_gate = True
     tape_class = LSTMTape
-    kernel = staticmethod(torch.lstm)
     plain_in_inference = True
     holding_gates = (-1, 1, 0, 0)
 
+    @staticmethod
+    def kernel(inputs: Tensor, state: LayerState, weights: List[Tensor], *how):
+        """torch.lstm; where that has no bfloat16, in the type of the weights, and what comes out is rounded."""
+        if not bfloat16_fails(inputs.device):
+            return torch.lstm(inputs, state, weights, *how)
+        with torch.autocast("cpu", enabled=False):
+            inputs, *state = (part.type_as(weights[0]) for part in (inputs, *state))
+            return tuple(part.bfloat16() for part in torch.lstm(inputs, state, weights, *how))
+
     def run(self, inputs: Tensor, state: Optional[LayerState]) -> Tuple[Tensor, LayerState]:
-        return self(inputs, state)
+        if isinstance(inputs, PackedSequence) or not bfloat16_fails(inputs.device):
+            return self(inputs, state)
+        zeros = inputs.new_zeros(len(self.all_weights), inputs.size(0), self.hidden_size)
+        weights = [weight for direction in self.all_weights for weight in direction]
+        outputs, *after = self.kernel(inputs, state or (zeros, zeros), weights, *self._how())
+        return outputs, tuple(after)
 
     def step(self, known: Tensor, inputs: Optional[Tensor], state: LayerState) -> LayerState:
         h, c = state
