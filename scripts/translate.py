@@ -41,7 +41,7 @@ def main() -> None:
             translator.to("cuda")
         translate(translator, args)
     except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit("error: " + str(error).replace("--translate-to:", "--to:"))
 
 
 def positive(text: str) -> int:

@@ -143,7 +143,7 @@ def test_one_of_several_target_languages(model, translate):
     first, second = (json.loads(line) for line in out.splitlines())
     assert first["source"][0] == "<2fr>" and "<2en>" not in first["source"] and second["source"] == []
     for options, error in ((), "not given; choose from en, fr"), (("--to", "es"), "got 'es'; choose from en, fr"):
-        assert translate(folder, b"der hund.\n", *options, status=1) == (b"", f"error: --translate-to: {error}\n")
+        assert translate(folder, b"der hund.\n", *options, status=1) == (b"", f"error: --to: {error}\n")
 
 
 def test_the_shell_script_in_a_pipe_whose_reader_leaves(model, tmp_path):
