@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -172,10 +173,16 @@ def of_another_pair(folder):
     (folder / "data.json").write_text(json.dumps(renamed))
 
 
+def another_archive(folder):
+    with zipfile.ZipFile(folder / "checkpoint.pt", "w") as archive:
+        archive.writestr("thesis.txt", "precious")
+
+
 BROKEN = {
     ": no such folder; give the folder of a model": shutil.rmtree,
     ": no checkpoint.pt .checkpoints there: none.": without("checkpoint.pt"),
     "/checkpoint.pt: not a checkpoint, or cut short": lambda folder: (folder / "checkpoint.pt").write_bytes(b"PK12"),
+    "/checkpoint.pt: not a checkpoint, or cut": another_archive,
     ": no data.json; a data folder is made by": without("data.json"),
     ": no sentencepiece.model, which": without("sentencepiece.model"),
     "/dict.en.txt: not the file that data.json": swapped,

@@ -227,5 +227,10 @@ def check_files(folder, checkpoint_file: str) -> None:
         if not path.is_file():
             there = ", ".join(sorted(found.name for found in folder.glob("*.pt"))) or "none"
             raise FileNotFoundError(f"{folder}: no {name} (checkpoints there: {there}); checkpoint_file= names another")
-        if not zipfile.is_zipfile(path):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                whole = any(member.endswith("/data.pkl") for member in archive.namelist())
+        except zipfile.BadZipFile:
+            whole = False
+        if not whole:
             raise ValueError(f"{path}: not a checkpoint, or cut short")
