@@ -231,6 +231,15 @@ def test_no_sentence_is_lost_not_even_an_empty_one(command, split, tmp_path):
     assert sorted(seen) == list(range(13))
 
 
+def test_a_colon_in_the_path_of_the_data(data, tmp_path):
+    """It serves raw text as any other; its binarised text fairseq cannot find."""
+    folder = shutil.copytree(data(), tmp_path / "co:lon")
+    task = task_of(folder)
+    assert task.segmenter.encode("Der hund.")
+    with pytest.raises(ValueError, match=f"^{folder}: fairseq takes ':' in .*; give a path without it$"):
+        task.load_dataset("valid")
+
+
 # The commands
 
 

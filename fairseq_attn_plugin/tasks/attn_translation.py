@@ -115,6 +115,12 @@ class AttnTranslationTask(EverySentence, TranslationTask):
     # Data
 
     def load_dataset(self, split, epoch=1, combine=False, **kwargs):
+        """Raises a ValueError for a folder with a colon in its path: fairseq reads that as two folders."""
+        if len(_folders(self.cfg.data)) < len(utils.split_paths(self.cfg.data)):
+            raise ValueError(
+                f"{self.cfg.data}: fairseq takes {os.pathsep!r} in a data folder's path for the end of the path; "
+                "give a path without it"
+            )
         super().load_dataset(split, epoch, combine, **kwargs)
         if split == "test":
             self.datasets[split].shuffle = False
