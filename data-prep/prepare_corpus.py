@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -140,7 +141,7 @@ class Preparation:
         for name, model in models.items():
             (part / name).write_bytes(model)
             if wanted and sizes[name] < wanted:
-                say(f"segment: --vocab-size {wanted:,} is more than the text gives: lowered to {sizes[name]:,}, {name}")
+                say(f"segment: --vocab-size {wanted:,} lowered to the {sizes[name]:,} that the text gives, {name}")
         write_json(part / "segment.json", sizes)
 
     def model_names(self) -> Dict[str, str]:
@@ -188,6 +189,7 @@ class Preparation:
         checked.update((name, "segment") for name in models.values())
         for name, folder in checked.items():
             shutil.copy(self.work / folder / name, part / name)
+        origin = {split: Path(place).name for split, place in self.corpus.origin.items()}
         sums = {name: hashlib.sha256((part / name).read_bytes()).hexdigest() for name in sorted(checked)}
         write_json(
             part / "data.json",
@@ -204,21 +206,23 @@ class Preparation:
                 "settings": self.settings.stored(),
                 "statistics": statistics,
                 "inputs": self.corpus.sha256,
+                "origin": origin,
                 "fingerprint": self.marks["final"],
             },
         )
-        report(statistics)
+        report(statistics, origin)
 
 
-def report(statistics: dict) -> None:
-    """One line for each split and one for the vocabulary."""
+def report(statistics: dict, origin: Dict[str, str]) -> None:
+    """One line for each split, with the name of the files that it is from, and one for the vocabulary."""
     for split, values in statistics["splits"].items():
         sides = [
             f"{side} {value['tokens']:,} symbols of {value['types']:,} types, {value['unknown']:,} unknown"
             for side, value in values.items()
             if side != "lines"
         ]
-        say(f"{split}: {values['lines']:,} lines; {'; '.join(sides)}")
+        name = origin.get(split.partition("_")[0])
+        say(f"{split}{f' ({name})' if name else ''}: {values['lines']:,} lines; {'; '.join(sides)}")
     say("vocabulary: " + ", ".join(f"{side} {size:,}" for side, size in statistics["vocabulary"].items()))
 
 
@@ -233,6 +237,8 @@ def prepare(args) -> Path:
         if size is not None and split in corpus.lines:
             raise ValueError(f"--{split}-size: got {size}, but {split} is {corpus.origin[split]}; leave one out")
     out = args.out or DATA_BIN
+    if os.pathsep in str(out):
+        raise ValueError(f"--out: got '{out}'; fairseq takes '{os.pathsep}' for the end of a path; name another folder")
     final = out / f"{set_name(args)}.{settings.pair}"
     work = final.with_name(final.name + ".work")
     make_folder(work, "--out")

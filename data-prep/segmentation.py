@@ -97,6 +97,12 @@ def restrict(model: bytes, used: Collection[str]) -> bytes:
     return b"".join(changed)
 
 
+def pieces_in_use(model: bytes) -> int:
+    """Pieces that are not marked as unused: with every character, and sentencepiece's ``<unk>``, ``<s>``, ``</s>``."""
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+    return sum(not pieces.is_unused(index) for index in range(pieces.get_piece_size()))
+
+
 def encode(model: bytes, lines: List[str], reserved: Set[str]) -> List[str]:
     """Lines as pieces with blanks between them. A piece that is spelt like a reserved symbol becomes ``<unk>``."""
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -122,5 +128,5 @@ def segmentation_models(sides: Dict[str, List[str]], settings, log: Path) -> Tup
         model = train_model(lines, settings.segmentation, settings.vocab_size, log)
         used = {piece for line in encode(model, lines, set()) for piece in line.split()}
         models[name] = model if settings.segmentation == "char" else restrict(model, used)
-        sizes[name] = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()
+        sizes[name] = pieces_in_use(models[name])
     return models, sizes

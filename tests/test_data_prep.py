@@ -188,6 +188,25 @@ def test_changed_text_is_prepared_anew(corpus, tmp_path):
     assert clean_mark() != before
 
 
+def test_what_was_asked_for_and_what_came_of_it(corpus, tmp_path, capfd):
+    """Which files the splits are from, and how many pieces the text gives where more were asked for."""
+    files = {"train": "train", "val": "valid", "test_2016_flickr": "valid", "test_2017_flickr": "test"}
+    for name, split in files.items():
+        for language in ("de", "en"):
+            shutil.copy(corpus / f"{split}.{language}", tmp_path / f"{name}.{language}")
+    given = ["--source", "de", "--target", "en", "--from", tmp_path, "--out", tmp_path / "out", "--vocab-size", 600]
+    folder = prepare_corpus.prepare(parse(*given))
+    said, data = capfd.readouterr().err, json.loads((folder / "data.json").read_text())
+    origin = {"train": "train", "valid": "val", "test": "test_2016_flickr", "test1": "test_2017_flickr"}
+    assert data["origin"] == origin
+    for split, name in origin.items():
+        assert f"data-prep: {split} ({name}): {data['statistics']['splits'][split]['lines']:,} lines; " in said
+    text = [line for side in ("de", "en") for line in binarised(folder, "train", side)]
+    found = {"<unk>", "<s>", "</s>", *"".join(text).replace(" ", ""), *" ".join(text).split()}
+    assert data["statistics"]["pieces"] == {"sentencepiece.model": len(found)} and len(found) < 300
+    assert f"segment: --vocab-size 600 lowered to the {len(found)} that the text gives, sentencepiece.model\n" in said
+
+
 def test_several_targets_and_tests(corpus, tmp_path):
     """The tag comes first; each test of each language is under its own name, also where fairseq's names cross."""
     for language in ("de", "en", "fr"):

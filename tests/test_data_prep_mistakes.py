@@ -75,6 +75,7 @@ def damage(name):
         (None, ["--columns", "1,1"], r"--columns: only with --tsv"),
         (None, ["--set", "../x"], r"--set: got '../x'; use letters"),
         (None, ["--from", "no such"], r"--from: no folder 'no such'"),
+        (None, ["--out", "co:lon"], r"--out: got 'co:lon'; fairseq takes ':' for the end of a path; name another"),
         (None, ["--out", "/dev/null/x"], r"--out: cannot make '/dev/null/x/toy.de-en.work': Not a directory"),
     ],
 )
