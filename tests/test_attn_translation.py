@@ -231,13 +231,16 @@ def test_no_sentence_is_lost_not_even_an_empty_one(command, split, tmp_path):
     assert sorted(seen) == list(range(13))
 
 
-def test_a_colon_in_the_path_of_the_data(data, tmp_path):
+def test_a_colon_in_the_path_of_the_data(data, command, tmp_path):
     """It serves raw text as any other; its binarised text fairseq cannot find."""
     folder = shutil.copytree(data(), tmp_path / "co:lon")
     task = task_of(folder)
     assert task.segmenter.encode("Der hund.")
-    with pytest.raises(ValueError, match=f"^{folder}: fairseq takes ':' in .*; give a path without it$"):
-        task.load_dataset("valid")
+    message = f"^{folder}: fairseq takes ':' for .* path; give a path without it$"
+    with pytest.raises(ValueError, match=message):
+        task.load_dataset("test")
+    with pytest.raises(ValueError, match=message):
+        command("train", folder, SMALL_MODEL, "--max-update 1 --save-dir", tmp_path / "save")
 
 
 # The commands

@@ -115,12 +115,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
     # Data
 
     def load_dataset(self, split, epoch=1, combine=False, **kwargs):
-        """Raises a ValueError for a folder with a colon in its path: fairseq reads that as two folders."""
-        if len(_folders(self.cfg.data)) < len(utils.split_paths(self.cfg.data)):
-            raise ValueError(
-                f"{self.cfg.data}: fairseq takes {os.pathsep!r} in a data folder's path for the end of the path; "
-                "give a path without it"
-            )
+        _check_path(self.cfg.data)
         super().load_dataset(split, epoch, combine, **kwargs)
         if split == "test":
             self.datasets[split].shuffle = False
@@ -169,6 +164,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
 
     def build_model(self, cfg, from_checkpoint=False):
         if not self._restored and not from_checkpoint:
+            _check_path(self.cfg.data)  # before fairseq-train looks for validation sets that were not named
             _check_best_metric(self.cfg, self._logged_scores())
             resumed = resumed_checkpoint(self.cfg, "translation_")
             saved = resumed and resumed.task_state.get("translation")
@@ -250,6 +246,13 @@ def _folders(data: Optional[str]) -> List[str]:
     if not data:
         raise ValueError("data: no folder given; give the one that data-prep/prepare_corpus.sh made")
     return [data] if os.path.isdir(data) else utils.split_paths(data)
+
+
+def _check_path(data: str):
+    """Raises a ValueError where fairseq would look for binarised text in two folders; text alone can be served."""
+    if len(_folders(data)) < len(utils.split_paths(data)):
+        raise ValueError(f"{data}: fairseq takes {os.pathsep!r} for the end of a data folder's path; "
+                         "give a path without it")  # fmt: skip
 
 
 def _identity(settings: Dict[str, Any]) -> Dict[str, Any]:
