@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 from fairseq_commands import SMALL, hypotheses, load, preprocess, write_reversed_text
+from full_disk import full_disk
 
-from fairseq_attn_plugin.models.checkpoint_averaging import average_checkpoints
+from fairseq_attn_plugin.models.checkpoint_averaging import average_checkpoints, has_attention
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "average_checkpoints.py"
 
@@ -103,6 +105,26 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
     ]:
         with pytest.raises(ValueError, match=words):
             average_checkpoints([good, str(tmp_path / path)], str(tmp_path / out))
+    mean = tmp_path / "mean.pt"
+    mean.write_text("old")
+    with full_disk(), pytest.raises(ValueError, match=r"mean\.pt: cannot be written, is there room on the disk\?.*$"):
+        average_checkpoints([good], str(mean))
+    assert mean.read_text() == "old" and not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"_name": "seq2seq_lstm", "attention_score": "none"}, False),
+        ({"_name": "attn_lstm", "attention_score": "dot"}, True),
+        (Namespace(arch="lstm", decoder_attention="False"), False),
+        (Namespace(arch="lstm", decoder_attention="1"), True),
+        (Namespace(arch="transformer"), True),
+    ],
+)
+def test_whether_a_model_has_attention(tmp_path, options, expected):
+    for number, change in enumerate([{"cfg": lambda _: {"model": options}}, {"args": lambda _: options}]):
+        assert has_attention(checkpoint(tmp_path / f"{number}.pt", 1, **change)) == expected
 
 
 def test_script_says_what_is_wrong_in_one_line(tmp_path):

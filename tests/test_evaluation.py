@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from full_disk import full_disk
 
 from fairseq_attn_plugin.evaluation import plots, report
 from fairseq_attn_plugin.evaluation.generation_log import Hypothesis, Sentence, attention_axes, read_generation_log
@@ -288,6 +289,10 @@ def test_heat_maps_show_every_symbol_on_one_scale(tmp_path, capsys):
     plots.save(figure, tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert capsys.readouterr().err == ""
+    whole = (tmp_path / "x.png").read_bytes()
+    with full_disk(100), pytest.raises(OSError, match=r"'\S+/x\.png'$"):
+        plots.save(figure, tmp_path / "x.png")
+    assert (tmp_path / "x.png").read_bytes() == whole and len(list(tmp_path.iterdir())) == 1
 
 
 def test_symbols_without_a_glyph_are_named(capsys):

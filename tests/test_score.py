@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from full_disk import full_disk
 
 from fairseq_attn_plugin.evaluation import scoring
 
@@ -138,6 +139,8 @@ def test_names_are_one_a_system(run):
     assert run("reference", "base", "better", "--names", "one")[1].startswith("error: --names: got 'one' for 2 systems")
     stdout, end = run("reference", "base", "better", "--names", "one", "two", "--json", "none/out.json")
     assert "| two | " in stdout and end.startswith("error: none/out.json")
+    with full_disk():
+        assert run("reference", "base", "--json", "out.json")[1].startswith("error: out.json: ")
 
 
 def test_nothing_to_score(tmp_path):

@@ -1,5 +1,6 @@
 """Pictures: accuracy per epoch, accuracy by length, heat maps of attention weights. PNG files, no display needed."""
 
+import io
 import sys
 import warnings
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+
+from . import whole_files
 
 COLOURS = ("#0b6e99", "#d1495b", "#5f8d4e", "#8d6a9f", "#e09f3e", "#444444")
 LINES = (("-", "o"), ("--", "s"), (":", "^"))  # style and marker: the first in every colour, then the second, ...
@@ -45,10 +48,13 @@ class HeatMap:
 
 
 def save(figure: Figure, path) -> None:
-    """Writes a PNG file; `font_families` has warned about missing glyphs, so matplotlib need not do it again."""
+    """Writes a PNG file, see :func:`whole_files.write`; `font_families` has warned about missing glyphs, so matplotlib
+    need not do it again."""
+    picture = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        figure.savefig(path, format="png", bbox_inches="tight")
+        figure.savefig(picture, format="png", bbox_inches="tight")
+    whole_files.write(path, picture.getvalue())
 
 
 def accuracy_per_epoch(panels: Dict[str, List[Curve]]) -> Figure:

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
-from . import metrics
+from . import metrics, whole_files
 
 TOKENIZERS = sorted(BLEU.TOKENIZERS)
 RESAMPLES = 1000
@@ -150,13 +150,8 @@ def as_json(scored: Scored) -> Dict[str, Any]:
 
 
 def write_text(path, text: str) -> None:
-    """Writes a file that gets its name only when it is complete."""
-    half = Path(f"{path}.part")
-    try:
-        half.write_bytes(text.encode("utf-8"))
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    """Writes a text, see :func:`whole_files.write`."""
+    whole_files.write(path, text.encode("utf-8"))
 
 
 def write_json(path, value: Any) -> None:

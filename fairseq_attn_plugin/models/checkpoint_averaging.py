@@ -43,6 +43,9 @@ def average_checkpoints(paths: Sequence[str], out: str) -> str:
     try:
         torch.save(averaged, part)
         part.replace(out)
+    except (OSError, RuntimeError) as error:  # torch writes in C++
+        why = str(error).splitlines()[0]
+        raise ValueError(f"{out}: cannot be written, is there room on the disk? ({why})") from None
     finally:
         part.unlink(missing_ok=True)
     return f"{out}: {'mean of ' if len(paths) > 1 else ''}{len(paths)} checkpoint{'s' * (len(paths) > 1)}"
@@ -68,6 +71,15 @@ def read_checkpoint(path: str) -> Dict[str, Any]:
     if not isinstance(state, dict) or not {"model", "optimizer_history"} <= state.keys():
         raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model")
     return state
+
+
+def has_attention(path: str) -> bool:
+    """Whether the model of a checkpoint has attention; of models that know no option for that, yes."""
+    state = read_checkpoint(path)
+    options = state.get("args") or (state.get("cfg") or {}).get("model") or {}
+    options = options if isinstance(options, dict) else vars(options)
+    without = str(options.get("decoder_attention", True)).lower() in ("false", "0")  # fairseq's lstm
+    return options.get("attention_score") != "none" and not without
 
 
 def check_same(first: Dict[str, Any], other: Dict[str, Any], first_path: str, path: str) -> None:
