@@ -6,10 +6,11 @@ the sum over its pieces, that of a target word the mean over its pieces."""
 import argparse
 import logging
 import sys
+from pathlib import Path
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib while it looks for fonts
 
-from fairseq_attn_plugin.data.segmenter import Segmenter  # noqa: E402
+from fairseq_attn_plugin.data.segmenter import Segmenter, read_data_settings  # noqa: E402
 from fairseq_attn_plugin.evaluation import plots, report, word_pieces  # noqa: E402
 from fairseq_attn_plugin.evaluation.generation_log import read_generation_log  # noqa: E402
 
@@ -25,7 +26,9 @@ def main() -> None:
     args = parser.parse_args()
     try:
         plots.save(plots.attention_heat_maps(maps(args)), args.picture)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        sys.exit(f"error: {error.filename}: {error.strerror}")
+    except ValueError as error:
         sys.exit(f"error: {error}")
 
 
@@ -45,6 +48,8 @@ def maps(args) -> list:
     if not args.data:
         return [report.heat_map(*panel) for panel in titled]
     segmenter = Segmenter(args.data, "source")
+    dictionary = f"dict.{read_data_settings(args.data)['target']}.txt"
+    word_pieces.check_symbols(sentences.values(), Path(args.data, dictionary))
     words = segmenter.segmentation in word_pieces.SEGMENTATIONS and not args.pieces
     return [word_pieces.heat_map(*panel, segmenter.pieces, words) for panel in titled]
 

@@ -52,11 +52,18 @@ def test_source_text_is_cut_again():
     assert pieces.weights is tagged.hypotheses[0].weights
 
 
-@pytest.mark.parametrize("columns", [2, 3, 5, 9])
+@pytest.mark.parametrize("columns", [1, 2, 3, 5, 9])
 def test_pieces_of_another_folder_are_refused(columns):
     other = sentence("Das Haus", columns)
-    with pytest.raises(ValueError, match="sentence 0: "):
+    with pytest.raises(ValueError, match="sentence 0: 4 source pieces, .* the folder of the data that was"):
         word_pieces.heat_map("t", other, other.hypotheses[0], pieces_of, words=True)
+
+
+def test_output_that_the_dictionary_does_not_know_is_refused(tmp_path):
+    (tmp_path / "dict.en.txt").write_text("▁hou 3\nse 2\n#fairseq:overwrite 1\n", encoding="utf-8")
+    word_pieces.check_symbols([sentence("Haus", 2, ("▁hou", "<unk>", "se"))], tmp_path / "dict.en.txt")
+    with pytest.raises(ValueError, match="sentence 7: .*dict.en.txt lacks '▁house' of the output; is this the folder"):
+        word_pieces.check_symbols([sentence("Haus", 2, ("se", "▁house"), ident=7)], tmp_path / "dict.en.txt")
 
 
 def test_readable_sentences_are_chosen_and_others_left_out():

@@ -1,7 +1,8 @@
 """Attention weights of pieces as weights of words: rows and columns of the pieces of a word become one."""
 
 from dataclasses import replace
-from typing import Callable, List, Sequence, Tuple
+from pathlib import Path
+from typing import Callable, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
@@ -15,6 +16,18 @@ SEGMENTATIONS = ("bpe", "unigram")
 UNKNOWN = "<unk>"
 UNSEEN = "\ue000"
 """Stands for ``<unk>`` in a text that is cut into pieces again: a character for private use, which nobody trains on."""
+
+WRONG_FOLDER = "is this the folder of the data that was decoded?"
+
+
+def check_symbols(sentences: Iterable[Sentence], dictionary) -> None:
+    """ValueError where a hypothesis has a symbol that the target dictionary, a file of fairseq's, does not."""
+    known = {line.rsplit(" ", 1)[0] for line in Path(dictionary).read_text(encoding="utf-8").split("\n")}
+    for sentence in sentences:
+        for symbol in (symbol for hypothesis in sentence.hypotheses for symbol in hypothesis.tokens):
+            if symbol not in known and symbol != UNKNOWN:
+                raise ValueError(f"sentence {sentence.id}: {dictionary} lacks {symbol!r} of the output; {WRONG_FOLDER} "
+                                 "And without --post-process?")  # fmt: skip
 
 
 def with_source_pieces(sentence: Sentence, pieces_of: Callable[[str], List[str]]) -> Sentence:
@@ -78,12 +91,11 @@ def heat_map(
         ValueError: no weights, or pieces that do not match them; see :func:`attention_axes`.
     """
     sentence = with_source_pieces(sentence, pieces_of)
+    pieces, weights = len(sentence.source) + 1, hypothesis.weights
+    if weights is not None and weights.shape[1] != pieces:
+        raise ValueError(f"sentence {sentence.id}: {pieces} source pieces, </s> among them, for {weights.shape[1]} "
+                         f"columns of weights; {WRONG_FOLDER}")  # fmt: skip
     source, target = attention_axes(sentence, hypothesis)
-    if source[-1] != EOS:
-        raise ValueError(
-            f"sentence {sentence.id}: {len(source)} source pieces for {len(source) - 1} columns of weights; "
-            "is this the folder of the data that was decoded?"
-        )
     if words:
         return HeatMap(title, *merge(source, target, hypothesis.weights))
     return HeatMap(title, source, target, hypothesis.weights)
