@@ -68,16 +68,27 @@ chosen_checkpoints() {
   find "$out/checkpoints" -regex '.*/checkpoint[0-9]+\.pt' | sort -V | tail -n "$AVERAGE"
 }
 
-# Makes the folder with all that decoding needs.
+# Stands for the data folder: its data.json has the checksums of the raw text, dictionaries and sentencepiece models.
+data_sum() { sha256sum <"$data/data.json" | cut -d' ' -f1; }
+
+# Makes the folder with all that decoding needs. While it trained, another run may have made the data folder anew.
 make_model() {
   local model=$out/model checkpoints
   mapfile -t checkpoints < <(chosen_checkpoints)
+  if [ ${#checkpoints[@]} -eq 0 ]; then
+    echo "AVERAGE=$AVERAGE: $out/checkpoints has no checkpoint of an epoch"
+    return 1
+  fi
   rm -rf -- "$model.part" && mkdir -- "$model.part" &&
     "$bin/python" -W ignore "$root/scripts/average_checkpoints.py" "$model.part/checkpoint.pt" "${checkpoints[@]}" &&
     find "$data" -maxdepth 1 \( -name 'dict.*.txt' -o -name 'sentencepiece*.model' -o -name data.json \) \
-      -exec cp -- {} "$model.part" \; &&
-    printf '%s\n' "${train[*]}" >"$model.part/train.options" &&
-    rm -rf -- "$model" && mv -- "$model.part" "$model"
+      -exec cp -t "$model.part" -- {} + || return 1
+  if [ "$(data_sum)" != "$trained_on" ]; then
+    rm -rf -- "$model.part"
+    echo "$data was made anew with other options while the model was trained; run this script again"
+    return 1
+  fi
+    printf '%s\n' "${train[*]}" >"$model.part/train.options" && rm -rf -- "$model" && mv -- "$model.part" "$model"
 }
 
 # The test sets of the data folder, one name a line.
@@ -87,22 +98,49 @@ test_splits() {
   for path in "$data"/text/test*."$source"; do basename -- "$path" ".$source"; done
 }
 
+# What the model can print of its attention, as options of fairseq-generate.
+weights_of() {
+  "$bin/python" -W ignore -c '
+import logging, sys; logging.disable(logging.INFO)
+from fairseq_attn_plugin.models.checkpoint_averaging import has_attention
+if has_attention(sys.argv[1]): print("--print-alignment soft")' "$1"
+}
+
+# Ends the script where a name in SPLITS is none of the data folder's.
+check_splits() {
+  local split source splits
+  source=$(value_of --source "$@")
+  read -ra splits <<<"${SPLITS:-}"
+  for split in "${splits[@]}"; do
+    [ -e "$data/text/$split.$source" ] || die "SPLITS: got '$split'; choose from valid $(test_splits "$@" | paste -sd ' ')"
+  done
+}
+
 main() {
-  local preparing=() decode weights=(--print-alignment soft) splits split
+  local preparing=() decode weights splits split trained_on
   case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
   for split in UPDATES AVERAGE BEAM; do
     case ${!split} in '' | *[!0-9]*) die "$split: got '${!split}'; give a number" ;; esac
+    [ "$split" = AVERAGE ] || [ "${!split}" -gt 0 ] || die "$split: got '${!split}'; give a number, 1 or more"
   done
   while [ $# -gt 0 ] && [ "$1" != -- ]; do preparing+=("$1"); shift; done
   [ $# -eq 0 ] || shift
+  case "$AVERAGE $* " in
+    0\ *) ;;
+    *' --no-epoch-checkpoints '*) die "--no-epoch-checkpoints: AVERAGE=$AVERAGE wants checkpoints of epochs" ;;
+  esac
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
   data=$(prepare "${preparing[@]}") || exit 1
+  check_splits "${preparing[@]}"
 
   out=${OUT:-$root/runs/nmt/$(basename -- "$data")}
   lock "$out"
   if [ "$(value_of --arch "${OURS[@]}" "$@")" = attn_lstm_multi30k ]; then share_embeddings "${preparing[@]}"; fi
-  case $(value_of --arch "${OURS[@]}" "$@") in attn_*) train=("${OURS[@]}") ;; *) train=("${OTHERS[@]}") ;; esac
+  case $(value_of --arch "${OURS[@]}" "$@") in
+    attn_* | seq2seq_lstm) train=("${OURS[@]}") ;;
+    *) train=("${OTHERS[@]}") ;;
+  esac
   train=(--task attn_translation "${train[@]}" "${RECIPE[@]}" --max-update "$UPDATES" --log-format json --log-interval 200
     --best-checkpoint-metric bleu --maximize-best-checkpoint-metric)
   if [ "$AVERAGE" -eq 0 ]; then train+=(--no-epoch-checkpoints); else train+=(--keep-last-epochs "$AVERAGE"); fi
@@ -110,15 +148,16 @@ main() {
     polynomial_decay) train+=(--total-num-update "$UPDATES") ;; # others do not know it
   esac
   train+=("$@")
-  claim "$out" "data $(sha256sum <"$data/data.json" | cut -d' ' -f1) | average $AVERAGE | train ${train[*]}"
+  trained_on=$(data_sum)
+  claim "$out" "data $trained_on | average $AVERAGE | train ${train[*]}"
   if [ ! -e "$out/train.done" ]; then mend "$out/checkpoints"; fi
   UPDATES_SHOWN=1 step "$out" train "$bin/fairseq-train" "$data" --user-dir "$plugin" "${train[@]}" \
     --save-dir "$out/checkpoints" --log-file "$out/train.jsonl"
   step "$out" model make_model
 
-  if [ "$(value_of --attention-score "$@")" = none ]; then weights=(); fi
+  weights=$(weights_of "$out/model/checkpoint.pt") || die "$out/model/checkpoint.pt cannot be read (see above)"
   decode=(--task attn_translation --beam "$BEAM" --max-len-a 2 --max-len-b 50 --max-tokens 4000 --scoring sacrebleu
-    "${weights[@]}")
+    $weights)
   read -ra splits <<<"${SPLITS:-$(test_splits "${preparing[@]}" | tr '\n' ' ')}"
   for split in "${splits[@]}"; do
     renew "$out" "generate-$split" "${decode[*]}"

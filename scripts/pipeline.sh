@@ -81,10 +81,14 @@ mend() {
   fi
 }
 
-# claim FOLDER SETTINGS: makes the folder; results of other settings are never mixed.
+# claim FOLDER SETTINGS: makes the folder; results of other settings are never mixed. A training that left no checkpoint
+# is no result.
 claim() {
   mkdir -p -- "$1" || die "$1: cannot be made; set OUT= to a folder that can be written"
-  if [ ! -e "$1/settings" ]; then printf '%s\n' "$2" >"$1/settings.part" && mv -- "$1/settings.part" "$1/settings"; return; fi
+  if [ ! -e "$1/settings" ] || ! compgen -G "$1/checkpoints/*.pt" >/dev/null && ! compgen -G "$1/*.done" >/dev/null; then
+    printf '%s\n' "$2" >"$1/settings.part" && mv -- "$1/settings.part" "$1/settings"
+    return
+  fi
   [ "$(cat "$1/settings")" = "$2" ] && return
   diff <(tr ' ' '\n' <"$1/settings") <(printf '%s\n' "$2" | tr ' ' '\n') | grep '^[<>]' >&2 || true
   die "$1 holds results of other settings (above: < then, > now); remove that folder, or set OUT= to another"

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from parallel_corpus import write_parallel_corpus
 
 from fairseq_attn_plugin.evaluation import translation_report
@@ -23,7 +24,9 @@ echo "${0##*/} $*" >>"$CALLS"
 [ "${BREAK:-}" != prepare ] || { echo "error: --source: got 'x'" >&2; exit 2; }
 mkdir -p "$DATA/text"
 [ -e "$DATA/data.json" ] || echo "{}" >"$DATA/data.json"
-echo "${SIDES:-}" >"$DATA/dict.en.txt"; echo >"$DATA/dict.de.txt"; touch "$DATA/sentencepiece.model" "$DATA/train.de-en.de.bin"
+echo "${SIDES:-}" >"$DATA/dict.en.txt"
+echo >"$DATA/dict.de.txt"
+touch "$DATA/sentencepiece.model" "$DATA/train.de-en.de.bin"
 touch "$DATA/text/valid.de" "$DATA/text/test.de" "$DATA/text/test.en" "$DATA/text/test1.de"
 echo "$DATA"
 """
@@ -36,6 +39,7 @@ esac
 while [ $# -gt 0 ]; do case $1 in --save-dir) out=$2 ;; esac; shift; done
 mkdir -p "$out"
 touch "$out"/checkpoint{8,9,10,11,_best,_last,_2_500}.pt
+[ "${BREAK:-}" != data ] || echo '{"other": 1}' >"$DATA/data.json"
 """
 GENERATE = r"""#!/usr/bin/env bash
 echo "generate $*" >>"$CALLS"
@@ -43,6 +47,7 @@ echo "generate $*" >>"$CALLS"
 PYTHON = f"""#!/usr/bin/env bash
 case "$*" in
   *average_checkpoints.py*) echo "average ${{*:4}}" >>"$CALLS"; : >"$4" ;;
+  *has_attention*) [ -n "${{NO_ATTENTION:-}}" ] || echo --print-alignment soft ;;
   *nmt_report.py*) echo "report ${{*:4}}" >>"$CALLS" ;;
   *) exec '{sys.executable}' "$@" ;;
 esac
@@ -91,6 +96,7 @@ def checkout(tmp_path):
     return Checkout(tmp_path)
 
 
+PAIRS = ("de-en", "en-de")
 PAIR = ("--source", "de", "--target", "en")
 
 
@@ -142,9 +148,14 @@ def test_models_of_fairseq_get_options_that_they_have(checkout):
     assert checkout.run(*PAIR, "--", "--arch", "lstm").returncode == 0
     train = checkout.calls("train")[0]
     assert "attn_lstm" not in train and "--criterion label_smoothed_cross_entropy" in train
-    assert checkout.run(*PAIR, "--", "--attention-score=none", OUT=f"{checkout.out}2").returncode == 0
-    assert "--print-alignment" not in checkout.calls("generate")[-1]
-    assert "--criterion chunked_cross_entropy" in checkout.calls("train")[-1]
+    assert checkout.run(*PAIR, "--", "--arch", "x", OUT=f"{checkout.out}2", NO_ATTENTION="1").returncode == 0
+    assert "--print-alignment" not in checkout.calls("generate")[-1], "the finished model has none"
+
+
+@pytest.mark.parametrize("arch", [name for name, model in ARCH_MODEL_NAME_REGISTRY.items() if model == "attn_rnn"])
+def test_every_preset_gets_the_criterion_of_the_recipe(checkout, arch):
+    result = checkout.run(*PAIR, "--", "--arch", arch)
+    assert "--criterion chunked_cross_entropy" in checkout.calls("train")[0] and "translate with: " in result.stderr
 
 
 def test_embeddings_are_shared_as_far_as_the_dictionaries_are(checkout):
@@ -169,12 +180,32 @@ def test_other_settings_and_other_data_are_refused(checkout):
     assert [call.split()[0] for call in checkout.calls()[number:]] == ["prepare_multi30k.sh"] * 2
 
 
+def test_a_start_that_left_no_checkpoint_blocks_nothing(checkout):
+    assert checkout.run(*PAIR, "--", "--lr", "x", BREAK="error").returncode == 1
+    assert checkout.run(*PAIR, "--", "--lr", "1").returncode == 0
+    assert "--lr 1" in (checkout.out / "settings").read_text()
+    assert "holds results of other settings" in last_line(checkout.run(*PAIR, "--", "--lr", "2"))
+
+
+def test_data_made_anew_while_it_trains_make_no_model(checkout):
+    result = checkout.run(*PAIR, BREAK="data")
+    assert result.returncode == 1 and "was made anew with other options" in last_line(result)
+    assert not (checkout.out / "model").exists() and not (checkout.out / "model.done").exists()
+    (checkout.data / "data.json").unlink()
+    assert checkout.run(*PAIR).returncode == 0
+    assert (checkout.out / "model" / "data.json").read_text() == "{}\n" and len(checkout.calls("train")) == 1
+
+
 @pytest.mark.parametrize(
     "args, env, words",
     [
         (PAIR, dict(BREAK="prepare"), "error: --source: got 'x'"),
         (PAIR, dict(BREAK="error"), "ValueError: --lr: got x"),
         (PAIR, dict(AVERAGE="two"), "AVERAGE: got 'two'; give a number"),
+        (PAIR, dict(BEAM="0"), "BEAM: got '0'; give a number, 1 or more"),
+        (PAIR, dict(UPDATES="00"), "UPDATES: got '00'; give a number, 1 or more"),
+        (PAIR, dict(SPLITS="test nope"), "SPLITS: got 'nope'; choose from valid test test1"),
+        ((*PAIR, "--", "--no-epoch-checkpoints"), dict(AVERAGE="2"), "--no-epoch-checkpoints: AVERAGE=2 wants"),
         ((*PAIR, "--set", "europarl"), {}, "--set europarl: give its text with --from"),
         (PAIR, dict(OUT="/proc/x"), "/proc/x: cannot be made; set OUT="),
     ],
@@ -183,6 +214,7 @@ def test_mistakes_are_one_line(checkout, args, env, words):
     result = checkout.run(*args, **env)
     assert result.returncode == 1 and words in last_line(result)
     assert not (checkout.out / "model").exists() and not (checkout.out / "train.done").exists()
+    assert len(checkout.calls("train")) == (env == dict(BREAK="error"))
 
 
 def state_of(pid):
@@ -238,7 +270,8 @@ def test_comparisons_run_every_model_with_the_same_options(checkout):
     prepared = [call.split()[1:] for call in checkout.calls("prepare")]
     assert prepared == [[*pair, "--from", "x"] for pair in (PAIR, ("--source", "en", "--target", "de")) for _ in "12"]
     compared = checkout.calls("report")[-1]
-    assert [compared.index(f"{checkout.out}/{name}") for name in ("lstm-de-en", "attention-de-en", "lstm-en-de")]
+    places = [compared.index(f"{checkout.out}/{model}-{pair}") for pair in PAIRS for model in ("lstm", "attention")]
+    assert places == sorted(places)
     assert "got 'lstn'; choose from lstm, " in last_line(checkout.run("lstn", script="nmt_compare"))
 
 
@@ -285,6 +318,12 @@ def test_report_of_a_run(tmp_path):
     (out / "train.log").write_text("$ fairseq-train\n" * 3)
     translation_report.report_run(out, data, ["test"], lambda text: text.split())
     assert json.loads((out / "report.json").read_text())["training seconds"] is None, "one start left no time"
+
+    for path in [*out.glob("generate-*"), *(data / "text").iterdir()]:
+        path.rename(path.with_name(path.name.replace("test", "valid")))
+    text = translation_report.report_run(out, data, ["valid"], lambda text: text.split())
+    assert " | test | " in text and " | valid | " in text, "scores of other test sets stay"
+    assert json.loads((out / "report.json").read_text())["tests"]["test"]["systems"][0] == scores
 
 
 def test_a_log_that_lacks_a_sentence_is_no_result(tmp_path):

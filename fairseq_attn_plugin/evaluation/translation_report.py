@@ -42,7 +42,7 @@ def reference_file(data, split: str, source: str) -> Path:
 
 def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List[str]]) -> str:
     """Writes, for each split, ``<split>.hyp``, ``<split>.ref`` and a picture of the attention; ``report.json`` and
-    ``report.md``, the table, which is returned.
+    ``report.md``, the table, which is returned. Scores of other splits stay in both.
 
     Args:
         out: folder with ``train.jsonl``, ``settings``, ``seconds`` and ``generate-<split>.txt``.
@@ -50,7 +50,9 @@ def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List
         pieces_of: text → source pieces.
     """
     out, settings = Path(out), json.loads(Path(data, "data.json").read_text(encoding="utf-8"))
-    report: Dict[str, Any] = {"source": settings["source"], "target": settings["target"], **training(out), "tests": {}}
+    tests = read_run("", out).report["tests"] if (out / "report.json").exists() else {}
+    report: Dict[str, Any] = {"source": settings["source"], "target": settings["target"], **training(out)}
+    report["tests"] = tests
     words = settings["segmentation"] in word_pieces.SEGMENTATIONS
     for split in splits:
         log = out / f"generate-{split}.txt"
