@@ -83,6 +83,9 @@ fingerprint() {
   printf '%s %s %s -> %s\n' "${sum%% *}" "$1" "$root" "$venv"
 }
 
+# Whether it was a script that started this one.
+called_by_script() { { tr '\0' ' ' <"/proc/$PPID/cmdline"; } 2>/dev/null | grep -qF '.sh '; }
+
 # Ends the script if the environment is finished and holds what is asked for; sets has_venv and made...
 skip_if_done() {
   local extra
@@ -100,7 +103,7 @@ skip_if_done() {
     die "TORCH_INDEX_URL: torch of $venv is from ${made_index:-the usual index}; remove that directory to change it"
   [ "$made" = "$(fingerprint "$version")" ] || return 0
   for extra in $extras; do case " $made_extras " in *" $extra "*) ;; *) return 0 ;; esac; done
-  say "nothing to do: $venv is up to date (Python $version)"
+  called_by_script || say "nothing to do: $venv is up to date (Python $version)"
   exit 0
 }
 

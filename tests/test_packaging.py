@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,16 @@ def test_setup_names_an_unknown_extra(tmp_path):
 def test_setup_explains_itself(tmp_path):
     status, out, _ = run(["bash", str(ROOT / "scripts/setup.sh"), "--help"], tmp_path)
     assert status == 0 and "usage:" in out and "TORCH_INDEX_URL" in out and "#" not in out
+
+
+def test_setup_says_that_there_is_nothing_to_do_but_not_to_scripts(tmp_path):
+    venv, script = tmp_path / "venv", tmp_path / "x.sh"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin/python").symlink_to(sys.executable)
+    made_from = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
+    version = "{}.{}".format(*sys.version_info)
+    (venv / ".fairseq_attn_plugin").write_text(f"{sha256(made_from).hexdigest()} {version} {ROOT} -> {venv}\n\n\n")
+    script.write_text(f"bash '{ROOT}/scripts/setup.sh'; echo done\n")
+    by_hand = run(["bash", str(ROOT / "scripts/setup.sh")], tmp_path, VENV=str(venv))
+    assert by_hand == (0, f"setup: nothing to do: {venv} is up to date (Python {version})\n", "")
+    assert run(["bash", str(script)], tmp_path, VENV=str(venv)) == (0, "done\n", "")
