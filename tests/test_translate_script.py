@@ -45,7 +45,7 @@ def model(root, command):
 @pytest.fixture
 def translate(monkeypatch):
     """translate(model, text, option...) runs the script in this process; returns (stdout, stderr) as bytes and str."""
-    monkeypatch.setattr(logging, "disable", lambda level: None)  # the script would silence the other tests
+    level = logging.root.manager.disable
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGPIPE)}
 
     def run(model, text, *options, status=0):
@@ -63,6 +63,7 @@ def translate(monkeypatch):
         return sys.stdout.buffer.getvalue(), said
 
     yield run
+    logging.disable(level)  # the script would silence the tests that come after
     for number, handler in kept.items():
         signal.signal(number, handler)
 
