@@ -4,8 +4,8 @@
 # usage: bash scripts/nmt.sh --source de --target en [--from DIR | --train PREFIX | --tsv FILE] [PREPARE_OPTION ...]
 #          [-- OPTION ...]
 #   --from DIR ...     raw text, as data-prep/prepare_corpus.sh takes it; without it: Multi30k, which is downloaded
-#   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh: --segmentation char --vocab-size 4000
-#   OPTION             goes to fairseq-train, after the script's own ones: --max-epoch 5 --arch attn_gru
+#   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh: --segmentation unigram --vocab-size 4000
+#   OPTION             goes to fairseq-train, after the script's own ones: --dropout 0.4 --arch attn_gru_additive
 #   UPDATES=N          of the training, over which the learning rate falls to zero; unset: 6000. More text wants more
 #   AVERAGE=N          the model is the mean of the last N epochs; 0: the epoch with the best BLEU in validation
 #   BEAM=N             of the decoding; unset: 5
