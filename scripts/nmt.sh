@@ -20,7 +20,7 @@ RECIPE=(--optimizer adam --lr 0.002 --lr-scheduler polynomial_decay --warmup-upd
   --label-smoothing 0.1 --max-tokens 500)
 OURS=(--arch attn_lstm_multi30k --criterion chunked_cross_entropy)
 OTHERS=(--criterion label_smoothed_cross_entropy) # with an --arch of fairseq's own
-UPDATES=${UPDATES:-6000} # six passes over Multi30k; the learning rate falls to zero
+UPDATES=${UPDATES:-6000} # 5.7 passes over Multi30k; the learning rate falls to zero
 AVERAGE=${AVERAGE:-0}
 BEAM=${BEAM:-5}
 
@@ -88,7 +88,7 @@ make_model() {
     echo "$data was made anew with other options while the model was trained; run this script again"
     return 1
   fi
-    printf '%s\n' "${train[*]}" >"$model.part/train.options" && rm -rf -- "$model" && mv -- "$model.part" "$model"
+  printf '%s\n' "${train[*]}" >"$model.part/train.options" && rm -rf -- "$model" && mv -- "$model.part" "$model"
 }
 
 # The test sets of the data folder, one name a line.
