@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from fairseq_commands import hypotheses, load, preprocess, write_reversed_text
+from full_disk import full_disk
 from lstm_checkpoint import lstm_checkpoint
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
@@ -188,15 +189,9 @@ def test_out_that_cannot_be(script, tmp_path, out, message):
     assert (tmp_path / "lstm.pt").read_bytes() == before
 
 
-def test_a_disk_that_is_full_leaves_nothing(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_leaves_nothing(tmp_path):
     lstm_checkpoint(tmp_path / "lstm.pt")
-
-    def save(state, path):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", save)
-    with pytest.raises(OSError, match="No space left"):
+    with full_disk(room=100), pytest.raises(ValueError, match=r"out\.pt: cannot be written"):
         convert_checkpoint(tmp_path / "lstm.pt", tmp_path / "out.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["lstm.pt"]
 

@@ -1,14 +1,12 @@
 """The mean of several checkpoints of one training, as a checkpoint that decodes: parameters, options and the state of
 the task, without the optimiser's. Of one checkpoint it is that checkpoint, stripped."""
 
-import re
-from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
 import torch
 from torch import Tensor
 
-from .fairseq_lstm import NUMPY_GLOBALS
+from .checkpoint_file import FIRST_EPOCH, check_folder, load_checkpoint, save_checkpoint
 
 KEPT = ("args", "cfg", "criterion", "optimizer_history", "task_state")
 """What is taken over from the last checkpoint; fairseq reads no checkpoint without ``optimizer_history`` (names and
@@ -29,46 +27,26 @@ def average_checkpoints(paths: Sequence[str], out: str) -> str:
     """
     if not paths:
         raise ValueError("no checkpoint given")
-    if not Path(out).absolute().parent.is_dir():
-        raise ValueError(f"{out}: no folder {Path(out).parent}; make it first")
+    check_folder(out)
     states = [read_checkpoint(path) for path in paths]
     for path, state in zip(paths[1:], states[1:]):
         check_same(states[0], state, paths[0], path)
     averaged = {name: states[-1].get(name) for name in KEPT}
     averaged["task_state"] = averaged["task_state"] or {}
     averaged["model"] = mean_parameters([state["model"] for state in states])
-    start = {"version": 2, "epoch": 1, "iterations_in_epoch": 0, "shuffle": True}
-    averaged["extra_state"] = {"train_iterator": start}
-    part = Path(f"{out}.part")
-    try:
-        torch.save(averaged, part)
-        part.replace(out)
-    except (OSError, RuntimeError) as error:  # torch writes in C++
-        why = str(error).splitlines()[0]
-        raise ValueError(f"{out}: cannot be written, is there room on the disk? ({why})") from None
-    finally:
-        part.unlink(missing_ok=True)
+    averaged["extra_state"] = {"train_iterator": FIRST_EPOCH}
+    save_checkpoint(averaged, out)
     return f"{out}: {'mean of ' if len(paths) > 1 else ''}{len(paths)} checkpoint{'s' * (len(paths) > 1)}"
 
 
 def read_checkpoint(path: str) -> Dict[str, Any]:
-    """A checkpoint of fairseq, its tensors mapped from the file: torch's safe loader, nothing that could run code.
-
-    The package allows ``argparse.Namespace``, in which fairseq's own ``lstm`` keeps its options.
+    """A checkpoint that fairseq can decode.
 
     Raises:
         ValueError: no such file, or not a checkpoint of fairseq.
     """
-    try:
-        with torch.serialization.safe_globals(NUMPY_GLOBALS):
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
-    except Exception as error:  # whatever a file of another kind makes of the unpickler
-        foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        found = f"it holds a {foreign[1]}, which could run code" if foreign else "torch cannot read it"
-        raise ValueError(f"{path}: not a checkpoint of fairseq, {found}") from None
-    if not isinstance(state, dict) or not {"model", "optimizer_history"} <= state.keys():
+    state = load_checkpoint(path)
+    if not {"model", "optimizer_history"} <= state.keys():
         raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model")
     return state
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, Optional
 
-import numpy as np
 import torch
 from fairseq import utils
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from .attn_rnn import AttnRNNModel
 from .attn_rnn_config import AttnRNNConfig, encoder_dim, flag
+from .checkpoint_file import FIRST_EPOCH, NUMPY_GLOBALS, check_folder, load_checkpoint, save_checkpoint
 
 SOURCES = (
     (r"encoder\.recurrence\.layers\.(\d+)\.(\w+)_l0(_reverse)?", r"encoder.lstm.\2_l\1\3"),
@@ -36,13 +36,6 @@ SOURCES = (
 )
 """Pattern of a parameter of ``attn_rnn``, and the one of ``lstm`` that it comes from; the others share their names."""
 
-NUMPY_GLOBALS = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?ilqfd")] + [
-    (example.__reduce__()[0], f"numpy.{core}.multiarray.{example.__reduce__()[0].__name__}")
-    for example in (np.zeros(1), np.float64(0))
-    for core in ("core", "_core")
-]
-"""Arrays and scalars, as numpy 1 and 2 write them: ``--eval-bleu`` leaves its counts in a checkpoint."""
-
 
 def convert_checkpoint(path: str, out: str) -> str:
     """Writes the checkpoint of ``attn_rnn`` that computes what the one of ``lstm`` at ``path`` does.
@@ -54,12 +47,11 @@ def convert_checkpoint(path: str, out: str) -> str:
         One line: sizes, and the options of the model.
 
     Raises:
-        ValueError, OSError: one line with path, finding and, where there is one, remedy.
+        ValueError: one line with path, finding and, where there is one, remedy.
     """
     if Path(out).exists():
         raise ValueError(f"{out}: exists; give the name of a new file")
-    if not Path(out).absolute().parent.is_dir():
-        raise ValueError(f"{out}: no folder {Path(out).parent}; make it first")
+    check_folder(out)
     state = read_checkpoint(path)
     try:
         options = convert_options(state["cfg"]["model"])
@@ -74,14 +66,9 @@ def convert_checkpoint(path: str, out: str) -> str:
         "criterion": state.get("criterion"),
         "optimizer_history": state["optimizer_history"],
         "task_state": state.get("task_state", {}),
-        "extra_state": {"train_iterator": {"version": 2, "epoch": 1, "iterations_in_epoch": 0, "shuffle": True}},
+        "extra_state": {"train_iterator": FIRST_EPOCH},
     }
-    part = Path(f"{out}.part")
-    try:
-        torch.save(converted, part)
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    save_checkpoint(converted, out)
     return f"{out}: {summary(model, options)}"
 
 
@@ -105,28 +92,12 @@ def read_checkpoint(path: str) -> Dict[str, Any]:
 
 def _architecture(path: str) -> Optional[str]:
     """``--arch`` of a checkpoint of whatever model and release."""
-    state = _load(path)
+    state = load_checkpoint(path)
     given = state.get("args") or (state.get("cfg") or {}).get("model")
     if given is None or "model" not in state:
         raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model or its options")
     given = vars(given) if isinstance(given, Namespace) else given
     return given.get("_name") or given.get("arch")
-
-
-def _load(path: str) -> Dict[str, Any]:
-    """What torch's safe loader reads, and nothing that could run code."""
-    try:
-        with torch.serialization.safe_globals(NUMPY_GLOBALS):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except Exception as error:  # whatever a file of another kind makes of the unpickler
-        foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        found = f"it holds a {foreign[1]}, which could run code" if foreign else "torch cannot read it"
-        raise ValueError(f"{path}: not a checkpoint of fairseq, {found}") from None
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: not a checkpoint of fairseq, it holds a {type(state).__name__}")
-    return state
 
 
 def _upgraded(path: str) -> Dict[str, Any]:
