@@ -33,11 +33,7 @@ script=nmt
 
 # The recipe's own model shares every table of embeddings that it can.
 share_embeddings() {
-  if cmp -s "$data/dict.$(value_of --source "$@").txt" "$data/dict.$(value_of --target "$@" | tr , +).txt"; then
-    OURS+=(--share-all-embeddings)
-  else
-    OURS+=(--share-decoder-input-output-embed)
-  fi
+  if cmp -s "$data"/dict.*.txt; then OURS+=(--share-all-embeddings); else OURS+=(--share-decoder-input-output-embed); fi
 }
 
 # value_of OPTION WORD...: what the words say last about an option, as --option value or --option=value.
@@ -93,8 +89,7 @@ make_model() {
 
 # The test sets of the data folder, one name a line.
 test_splits() {
-  local path source
-  source=$(value_of --source "$@")
+  local path
   for path in "$data"/text/test*."$source"; do basename -- "$path" ".$source"; done
 }
 
@@ -108,16 +103,15 @@ if has_attention(sys.argv[1]): print("--print-alignment soft")' "$1"
 
 # Ends the script where a name in SPLITS is none of the data folder's.
 check_splits() {
-  local split source splits
-  source=$(value_of --source "$@")
+  local split splits
   read -ra splits <<<"${SPLITS:-}"
   for split in "${splits[@]}"; do
-    [ -e "$data/text/$split.$source" ] || die "SPLITS: got '$split'; choose from valid $(test_splits "$@" | paste -sd ' ')"
+    [ -e "$data/text/$split.$source" ] || die "SPLITS: got '$split'; choose from valid $(test_splits | paste -sd ' ')"
   done
 }
 
 main() {
-  local preparing=() decode weights splits split trained_on
+  local preparing=() arch decode weights splits split trained_on
   case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
   for split in UPDATES AVERAGE BEAM; do
     case ${!split} in '' | *[!0-9]*) die "$split: got '${!split}'; give a number" ;; esac
@@ -132,12 +126,14 @@ main() {
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
   data=$(prepare "${preparing[@]}") || exit 1
-  check_splits "${preparing[@]}"
+  source=$(value_of --source "${preparing[@]}")
+  check_splits
 
   out=${OUT:-$root/runs/nmt/$(basename -- "$data")}
   lock "$out"
-  if [ "$(value_of --arch "${OURS[@]}" "$@")" = attn_lstm_multi30k ]; then share_embeddings "${preparing[@]}"; fi
-  case $(value_of --arch "${OURS[@]}" "$@") in
+  arch=$(value_of --arch "${OURS[@]}" "$@")
+  if [ "$arch" = attn_lstm_multi30k ]; then share_embeddings; fi
+  case $arch in
     attn_* | seq2seq_lstm) train=("${OURS[@]}") ;;
     *) train=("${OTHERS[@]}") ;;
   esac
@@ -150,23 +146,21 @@ main() {
   train+=("$@")
   trained_on=$(data_sum)
   claim "$out" "data $trained_on | average $AVERAGE | train ${train[*]}"
-  if [ ! -e "$out/train.done" ]; then mend "$out/checkpoints"; fi
-  UPDATES_SHOWN=1 step "$out" train "$bin/fairseq-train" "$data" --user-dir "$plugin" "${train[@]}" \
+  mend "$out"
+  SHOWN=--updates step "$out" train "$bin/fairseq-train" "$data" --user-dir "$plugin" "${train[@]}" \
     --save-dir "$out/checkpoints" --log-file "$out/train.jsonl"
   step "$out" model make_model
 
   weights=$(weights_of "$out/model/checkpoint.pt") || die "$out/model/checkpoint.pt cannot be read (see above)"
   decode=(--task attn_translation --beam "$BEAM" --max-len-a 2 --max-len-b 50 --max-tokens 4000 --scoring sacrebleu
     $weights)
-  read -ra splits <<<"${SPLITS:-$(test_splits "${preparing[@]}" | tr '\n' ' ')}"
+  read -ra splits <<<"${SPLITS:-$(test_splits | tr '\n' ' ')}"
   for split in "${splits[@]}"; do
     renew "$out" "generate-$split" "${decode[*]}"
     step "$out" "generate-$split" "$bin/fairseq-generate" "$data" --user-dir "$plugin" "${decode[@]}" \
       --path "$out/model/checkpoint.pt" --gen-subset "$split" --results-path "$out"
   done
-  "$bin/python" -W ignore "$root/scripts/nmt_report.py" run "$out" "$data" "${splits[@]}" 2>"$out/report.log" ||
-    die "the report failed: $(reason "$out/report.log") (log: $out/report.log)"
-  grep '^warning' "$out/report.log" >&2 || true
+  report "$out" "$root/scripts/nmt_report.py" run "$out" "$data" "${splits[@]}"
   case ${train[*]} in *"${OURS[*]}"*) say "translate with: bash scripts/translate.sh $out/model" ;; esac
   say "translations, scores, pictures and logs: $out"
 }

@@ -79,8 +79,7 @@ main() {
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
   "$mode"
-  "$bin/python" -W ignore "$root/scripts/nmt_report.py" compare "$out" "${runs[@]}" 2>"$out/report.log" ||
-    die "the report failed: $(reason "$out/report.log") (log: $out/report.log)"
+  report "$out" "$root/scripts/nmt_report.py" compare "$out" "${runs[@]}"
   say "table: $out/report.md; models, translations, pictures and logs in its folders"
 }
 

@@ -1,28 +1,12 @@
-# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, claim, lock. Sourced by them; before any of
-# these functions is called, `script` is set (the script without .sh) and, for mend, `bin` (of the environment).
+# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, report, claim, lock. Sourced by them;
+# before any of these functions is called, `script` (its name without .sh) and `root` (of the project) are set, and before
+# step, mend and report `bin` (of the environment).
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
 die() { printf '%s.sh: %s\n' "$script" "$*" >&2; exit 1; }
 
 # The comment at the top of a script.
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$1"; }
-
-# progress NAME: shows fairseq-train's validations, one line each; with UPDATES_SHOWN=1 what lies between them, too.
-progress() {
-  awk -F'"' -v script="$script" -v name="$1" -v updates="${UPDATES_SHOWN:-}" '
-    function value(key,  i) { for (i = 2; i < NF; i++) if ($i == key) return $(i + 2); return "" }
-    /"valid_num_updates"/ { line = ""
-      for (i = 2; i < NF; i++) {
-        if ($i == "epoch") { epoch = $(i + 1); gsub(/[^0-9]/, "", epoch) }
-        if ($i ~ /^valid_.*(loss|accuracy|bleu|chrf|exact_match|error_rate)$/ && $i !~ /best/) {
-          line = line "  " substr($i, 7) " " $(i + 2)
-        }
-      }
-      if (line != last) { print script ":   " name "  epoch " epoch line; fflush() } last = line }
-    updates && /"update": / && !/"valid_num_updates"/ && value("num_updates") {
-      line = script ":   " name "  update " value("num_updates") "  loss " value("loss")
-      if (line != last) { print line "  words a second " value("wps"); fflush() } last = line }'
-}
 
 # The line of a log's last command that says what went wrong.
 reason() {
@@ -40,14 +24,15 @@ tied() {
 }
 
 # step FOLDER NAME COMMAND...: runs a command once. Its output goes to FOLDER/NAME.log, how long it took to
-# FOLDER/seconds.
+# FOLDER/seconds. Of a training the validations are shown, with SHOWN=--updates also what lies between them.
 step() {
   local folder=$1 name=$2 rc=0 begin=$SECONDS
   shift 2
   if [ -e "$folder/$name.done" ]; then say "$folder: $name is done already"; return; fi
   say "$folder: $name"
   { printf '$'; printf ' %q' "$@"; echo; } >>"$folder/$name.log"
-  tied "$@" 2>&1 | tee -a "$folder/$name.log" | progress "${folder##*/}" >&2 || rc=$?
+  tied "$@" 2>&1 | tee -a "$folder/$name.log" |
+    "$bin/python" "$root/scripts/training_progress.py" "$script:   ${folder##*/}" ${SHOWN:-} >&2 || rc=$?
   printf '%s %s\n' "$name" "$((SECONDS - begin))" >>"$folder/seconds"
   [ "$rc" -lt 128 ] || die "$name in $folder was killed by signal $((rc - 128)); run this script again to go on"
   [ "$rc" -eq 0 ] || die "$name in $folder failed: $(reason "$folder/$name.log") (log: $folder/$name.log)"
@@ -61,24 +46,35 @@ renew() {
   printf '%s\n' "$3" >"$1/$2.settings"
 }
 
-# mend FOLDER: removes checkpoints that a kill left half written. Where checkpoint_last.pt is among them, the training
-# goes on from the newest of the others, if there is one.
+# mend FOLDER: readies the checkpoints of a training that did not come to its end. Those that a kill left half written
+# are removed; where checkpoint_last.pt is among them, the training goes on from the newest of the others, if there is
+# one.
 mend() {
-  local path newest=
-  for path in "$1"/*.pt; do
+  local folder=$1/checkpoints path newest=
+  [ ! -e "$1/train.done" ] || return 0
+  for path in "$folder"/*.pt; do
     [ -e "$path" ] && ! "$bin/python" -m zipfile -t "$path" >/dev/null 2>&1 || continue
     say "$path was left half written: removed"
     rm -- "$path"
   done
-  [ ! -e "$1/checkpoint_last.pt" ] || return 0
-  for path in "$1"/*.pt; do
+  [ ! -e "$folder/checkpoint_last.pt" ] || return 0
+  for path in "$folder"/*.pt; do
     [ ! -e "$path" ] || { [ -n "$newest" ] && [ ! "$path" -nt "$newest" ]; } || newest=$path
   done
   if [ -n "$newest" ]; then
     say "the training goes on from $newest"
-    cp -- "$newest" "$1/checkpoint_last.part"
-    mv -- "$1/checkpoint_last.part" "$1/checkpoint_last.pt"
+    cp -- "$newest" "$folder/checkpoint_last.part"
+    mv -- "$folder/checkpoint_last.part" "$folder/checkpoint_last.pt"
   fi
+}
+
+# report FOLDER SCRIPT...: runs a Python script that prints a table; its warnings are shown, its log is FOLDER/report.log.
+report() {
+  local folder=$1
+  shift
+  "$bin/python" -W ignore "$@" 2>"$folder/report.log" ||
+    die "the report failed: $(reason "$folder/report.log") (log: $folder/report.log)"
+  grep '^warning' "$folder/report.log" >&2 || true
 }
 
 # claim FOLDER SETTINGS: makes the folder; results of other settings are never mixed. A training that left no checkpoint

@@ -44,7 +44,7 @@ train_and_decode() {
   train=("${TRAIN[@]}" --max-update "$UPDATES" --total-num-update "$UPDATES" "$@")
   decode=("${DECODE[@]}" "${WEIGHTS[@]}")
   claim "$folder" "train ${train[*]} | generate ${decode[*]}"
-  mend "$folder/checkpoints"
+  mend "$folder"
   step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "${train[@]}" \
     --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
   for split in $splits; do
@@ -209,9 +209,7 @@ main() {
   lock "$out"
   "$mode" "$@"
   finish
-  "$bin/python" -W ignore "$root/scripts/reversal_report.py" "$mode" "$out" "${runs[@]}" \
-    2>"$out/report.log" || die "the report failed: $(reason "$out/report.log") (log: $out/report.log)"
-  grep '^warning' "$out/report.log" >&2 || true
+  report "$out" "$root/scripts/reversal_report.py" "$mode" "$out" "${runs[@]}"
   say "table, pictures and logs: $out"
 }
 

@@ -1,0 +1,36 @@
+"""scripts/training_progress.py: what it shows of a training's log, and when."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "training_progress.py"
+LOG = [
+    ("$ fairseq-train {broken\n", None),
+    ('… | INFO | train_inner | {"epoch": 1, "update": 0.2, "loss": "9.5", "wps": "813", "num_updates": "20"}\n',
+     "nmt:   run  update 20  loss 9.5  words a second 813"),
+    ('… | INFO | valid | {"epoch": 1, "valid_loss": "5", "valid_nll_loss": "4", "valid_ppl": "9", "valid_chrf": "44", '
+     '"valid_best_bleu": "3", "valid_num_updates": "99"}\n', "nmt:   run  epoch 1  loss 5  nll_loss 4  chrf 44"),
+    ('… | INFO | train | {"epoch": 1, "train_loss": "8", "train_num_updates": "99"}\n', None),
+]  # fmt: skip
+
+
+def run(*options) -> subprocess.Popen:
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
+    return subprocess.Popen([sys.executable, SCRIPT, "nmt:   run", *options], **pipes)
+
+
+def test_each_line_is_shown_before_the_next_one_comes():
+    with run("--updates") as process:
+        for line, shown in LOG:
+            process.stdin.write(line)
+            process.stdin.flush()
+            if shown:
+                assert process.stdout.readline() == shown + "\n"
+        assert process.communicate() == ("", None)
+
+
+def test_updates_are_shown_where_they_are_asked_for_and_nothing_twice():
+    lines = [line for line, _ in LOG]
+    with run() as process:
+        assert process.communicate("".join(lines + lines))[0] == LOG[2][1] + "\n"
