@@ -113,8 +113,8 @@ MISTAKES = {
     "a tensor": (lambda state: torch.ones(3), "not a checkpoint of fairseq, it holds a Tensor"),
     "weights alone": (lambda state: state["model"], "not a checkpoint of fairseq, it lacks a model or its options"),
     "lost entry": (
-        lambda state: {k: v for k, v in state.items() if k != "optimizer_history"},
-        "fairseq cannot read it (KeyError: 'best_loss')",
+        lambda state: {k: v for k, v in state.items() if k != "extra_state"},
+        "fairseq cannot read it (KeyError: 'extra_state')",
     ),
     "foreign class": (
         lambda state: change(state, more=Fraction(1, 2)),

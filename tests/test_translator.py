@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fairseq.hub_utils import GeneratorHubInterface
 from fairseq_commands import hypotheses
 from translation_data import SMALL_MODEL, data_folder, model_folder, read_lines, write_settings
@@ -178,11 +179,22 @@ def another_archive(folder):
         archive.writestr("thesis.txt", "precious")
 
 
+def of_weights_alone(folder):
+    torch.save(torch.load(folder / "checkpoint.pt")["model"], folder / "checkpoint.pt")
+
+
+def without_history(folder):
+    state = torch.load(folder / "checkpoint.pt")
+    torch.save({name: value for name, value in state.items() if name != "optimizer_history"}, folder / "checkpoint.pt")
+
+
 BROKEN = {
     ": no such folder; give the folder of a model": shutil.rmtree,
     ": no checkpoint.pt .checkpoints there: none.": without("checkpoint.pt"),
-    "/checkpoint.pt: not a checkpoint, or cut short": lambda folder: (folder / "checkpoint.pt").write_bytes(b"PK12"),
-    "/checkpoint.pt: not a checkpoint, or cut": another_archive,
+    "/checkpoint.pt: not a checkpoint of fairseq, torch": lambda f: (f / "checkpoint.pt").write_bytes(b"PK12"),
+    "/checkpoint.pt: not a checkpoint of fairseq, torch cannot": another_archive,
+    "/checkpoint.pt: not a checkpoint of fairseq, it lacks a model": of_weights_alone,
+    "/checkpoint.pt: not a checkpoint of fairseq, it lacks the optimizer_history": without_history,
     ": no data.json; a data folder is made by": without("data.json"),
     ": no sentencepiece.model, which": without("sentencepiece.model"),
     "/dict.en.txt: not the file that data.json": swapped,

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import metrics, plots
+from . import metrics, plots, tables
 from .generation_log import Hypothesis, Sentence, attention_axes, read_generation_log
 from .training_log import TrainingLog, read_training_log
 
@@ -146,7 +146,7 @@ def markdown(columns: List[Column], rows: List[dict]) -> str:
     """The table; accuracies in percent, – for a number that a row does not have."""
     lines = [["", *(column.title for column in columns)]]
     lines += [[row["label"], *(_text(row[column.title], column) for column in columns)] for row in rows]
-    return _table(lines) + "\n" + _note(rows)
+    return tables.markdown(lines) + "\n" + _note(rows)
 
 
 def pivots(columns: List[Column], rows: List[dict]) -> str:
@@ -154,7 +154,7 @@ def pivots(columns: List[Column], rows: List[dict]) -> str:
     seconds = [row["training seconds"] for row in rows if row["training seconds"] is not None]
     cost = f"Updates: {max(row['updates'] for row in rows):,}."
     cost += f" Slowest training: {max(seconds):,.1f} seconds.\n" if seconds else "\n"
-    return "\n".join([*(_table(pivot(column, rows)) for column in columns), _note(rows), cost])
+    return "\n".join([*(tables.markdown(pivot(column, rows)) for column in columns), _note(rows), cost])
 
 
 def pivot(column: Column, rows: List[dict]) -> List[List[str]]:
@@ -180,12 +180,6 @@ def pivot_titles(labels: Sequence[str]) -> List[str]:
 
 def _text(number: Optional[float], column: Column) -> str:
     return "–" if number is None else f"{number:,.{column.decimals}f}"
-
-
-def _table(lines: List[List[str]]) -> str:
-    head, *body = lines
-    rule = ["---", *("---:" for _ in head[1:])]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [head, rule, *body])
 
 
 def _note(rows: List[dict]) -> str:

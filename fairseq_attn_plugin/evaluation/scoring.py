@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
-from . import metrics, whole_files
+from . import metrics, tables, whole_files
 
 TOKENIZERS = sorted(BLEU.TOKENIZERS)
 RESAMPLES = 1000
@@ -116,14 +116,13 @@ def _plain(line: str, lowercase: bool, unit: str) -> Sequence[str]:
 def markdown(scored: Scored) -> str:
     """One row per system, one column per metric; then the signatures. A p-value stands beside what differs from the
     baseline."""
-    head = ["", *scored.values]
-    lines = [head, ["---", *("---:" for _ in head[1:])]]
+    lines = [["", *scored.values]]
     for number, name in enumerate(scored.systems):
         lines.append([name, *(cell(values[number]) for values in scored.values.values())])
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     note = f"{scored.sentences:,} sentences; ± 95 % interval of {RESAMPLES:,} bootstrap resamples"
     note += f"; p: paired bootstrap against {scored.systems[0]}" if len(scored.systems) > 1 else ""
-    return f"{table}\n{note}.\n" + "".join(f"{name}: {value}\n" for name, value in scored.signatures.items())
+    signatures = "".join(f"{name}: {value}\n" for name, value in scored.signatures.items())
+    return f"{tables.markdown(lines)}\n{note}.\n{signatures}"
 
 
 def cell(value: Dict[str, float]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from . import plots, scoring, word_pieces
+from . import plots, scoring, tables, word_pieces
 from .generation_log import Sentence, read_generation_log
 from .training_log import read_training_log
 
@@ -161,8 +161,7 @@ def table(runs: Sequence[Run]) -> str:
         minutes = _minutes(report["training seconds"])
         numbers = [f"{report['parameters']:,}", f"{report['updates']:,}", minutes, row["test set"]]
         lines.append([row["label"], *numbers, *(_score(row.get(name)) for name in (*SCORES, *others))])
-    rule = ["---", *("---:" for _ in lines[0][1:])]
-    return "".join(f"| {' | '.join(line)} |\n" for line in [lines[0], rule, *lines[1:]])
+    return tables.markdown(lines)
 
 
 def _minutes(seconds: Optional[float]) -> str:

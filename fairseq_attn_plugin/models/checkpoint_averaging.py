@@ -28,7 +28,7 @@ def average_checkpoints(paths: Sequence[str], out: str) -> str:
     if not paths:
         raise ValueError("no checkpoint given")
     check_folder(out)
-    states = [read_checkpoint(path) for path in paths]
+    states = [load_checkpoint(path) for path in paths]
     for path, state in zip(paths[1:], states[1:]):
         check_same(states[0], state, paths[0], path)
     averaged = {name: states[-1].get(name) for name in KEPT}
@@ -39,21 +39,9 @@ def average_checkpoints(paths: Sequence[str], out: str) -> str:
     return f"{out}: {'mean of ' if len(paths) > 1 else ''}{len(paths)} checkpoint{'s' * (len(paths) > 1)}"
 
 
-def read_checkpoint(path: str) -> Dict[str, Any]:
-    """A checkpoint that fairseq can decode.
-
-    Raises:
-        ValueError: no such file, or not a checkpoint of fairseq.
-    """
-    state = load_checkpoint(path)
-    if not {"model", "optimizer_history"} <= state.keys():
-        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model")
-    return state
-
-
 def has_attention(path: str) -> bool:
     """Whether the model of a checkpoint has attention; of models that know no option for that, yes."""
-    state = read_checkpoint(path)
+    state = load_checkpoint(path)
     options = state.get("args") or (state.get("cfg") or {}).get("model") or {}
     options = options if isinstance(options, dict) else vars(options)
     without = str(options.get("decoder_attention", True)).lower() in ("false", "0")  # fairseq's lstm

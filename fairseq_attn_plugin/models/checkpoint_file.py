@@ -26,7 +26,7 @@ def load_checkpoint(path: str) -> Dict[str, Any]:
     The package allows ``argparse.Namespace``, in which fairseq's own ``lstm`` keeps its options.
 
     Raises:
-        ValueError: no such file, or not a checkpoint of fairseq.
+        ValueError: no such file, or not a checkpoint that fairseq loads.
     """
     try:
         with torch.serialization.safe_globals(NUMPY_GLOBALS):
@@ -40,6 +40,10 @@ def load_checkpoint(path: str) -> Dict[str, Any]:
         raise ValueError(f"{path}: not a checkpoint of fairseq, {found}") from None
     if not isinstance(state, dict):
         raise ValueError(f"{path}: not a checkpoint of fairseq, it holds a {type(state).__name__}")
+    if "model" not in state or not (state.get("args") or state.get("cfg")):
+        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model or its options")
+    if "optimizer_history" not in state:  # names and metrics; fairseq takes a checkpoint without it for an ancient one
+        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks the optimizer_history")
     return state
 
 

@@ -93,9 +93,9 @@ def read_checkpoint(path: str) -> Dict[str, Any]:
 def _architecture(path: str) -> Optional[str]:
     """``--arch`` of a checkpoint of whatever model and release."""
     state = load_checkpoint(path)
-    given = state.get("args") or (state.get("cfg") or {}).get("model")
-    if given is None or "model" not in state:
-        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model or its options")
+    given = state.get("args") or state["cfg"].get("model")
+    if given is None:
+        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks the model's options")
     given = vars(given) if isinstance(given, Namespace) else given
     return given.get("_name") or given.get("arch")
 

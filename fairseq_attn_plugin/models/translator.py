@@ -4,7 +4,6 @@ import copy
 import math
 import os
 import re
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterable, Iterator, List, NamedTuple, Optional
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from fairseq import hub_utils, utils
 from omegaconf import open_dict
+
+from .checkpoint_file import load_checkpoint
 
 EOS = "</s>"
 END = re.compile(r"""[.!?…।؟]["'»”’)\]]*$""")
@@ -227,10 +228,4 @@ def check_files(folder, checkpoint_file: str) -> None:
         if not path.is_file():
             there = ", ".join(sorted(found.name for found in folder.glob("*.pt"))) or "none"
             raise FileNotFoundError(f"{folder}: no {name} (checkpoints there: {there}); checkpoint_file= names another")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                whole = any(member.endswith("/data.pkl") for member in archive.namelist())
-        except zipfile.BadZipFile:
-            whole = False
-        if not whole:
-            raise ValueError(f"{path}: not a checkpoint, or cut short")
+        load_checkpoint(path)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -17,6 +16,7 @@ from ..evaluation import metrics
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
+from .validation_search import validation_search
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         self.segmenter = Segmenter(self.folder, "source", cfg.translate_to)
         self._decode_target = Segmenter(self.folder, "target").decode
         self.state.merge_state_dict({"translation": _identity(self.settings)})
+        self._search = validation_search(cfg, "translation_valid", least_beam=0)
         self._restored = False
         self._generator = None
         self._signatures_logged = False
@@ -173,12 +174,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
                 _check_identity(saved, "the checkpoint", mine, self.folder, f", or {resumed.remedy}")
         model = super().build_model(cfg, from_checkpoint)
         if self.cfg.translation_valid_beam:
-            options = Namespace(
-                beam=self.cfg.translation_valid_beam,
-                max_len_a=self.cfg.translation_valid_max_len_a,
-                max_len_b=self.cfg.translation_valid_max_len_b,
-            )
-            self._generator = self.build_generator([model], options)
+            self._generator = self.build_generator([model], self._search)
         return model
 
     # Validation
@@ -284,10 +280,6 @@ def _check_options(cfg: AttnTranslationConfig):
             "--eval-bleu: validation of this task logs bleu and chrf without it; leave it and --eval-bleu-* out "
             "(--translation-valid-beam is the beam)"
         )
-    for name, least in (("beam", 0), ("max_len_a", 0), ("max_len_b", 1)):
-        value = getattr(cfg, f"translation_valid_{name}")
-        if value < least:
-            raise ValueError(f"--translation-valid-{name.replace('_', '-')}: got {value}; give at least {least}")
     if cfg.translation_post_process:
         raise ValueError(
             f"--post-process: got {cfg.translation_post_process!r}, but text is put together by what the data folder "

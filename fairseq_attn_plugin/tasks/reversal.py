@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from argparse import Namespace
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
@@ -18,6 +17,7 @@ from ..evaluation import metrics
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
+from .validation_search import validation_search
 
 DEFAULT = {f.name: f.default for f in dataclasses.fields(ReversalProblem)}
 MAX_POSITIONS = 1024
@@ -107,12 +107,8 @@ class ReversalTask(EverySentence, FairseqTask):
         self._model_error: Optional[str] = None
         self._lines_read = 0
         self.dictionary = Dictionary()
+        self._search = validation_search(cfg, "reversal_eval")
         self._settle({})
-
-        for name, least in (("beam", 1), ("max_len_a", 0), ("max_len_b", 1)):
-            value = getattr(cfg, "reversal_eval_" + name)
-            if value < least:
-                raise ValueError(f"{flag('eval_' + name)}: got {value}; give at least {least}")
 
     @classmethod
     def setup_task(cls, cfg: ReversalConfig, **kwargs):
@@ -271,12 +267,7 @@ class ReversalTask(EverySentence, FairseqTask):
         self.problem()  # contradictions come out before the model
         model = super().build_model(cfg, from_checkpoint)
         self._model_error = getattr(model, "alignment_loss_error", None)
-        options = Namespace(
-            beam=self.cfg.reversal_eval_beam,
-            max_len_a=self.cfg.reversal_eval_max_len_a,
-            max_len_b=self.cfg.reversal_eval_max_len_b,
-        )
-        self._generator = self.build_generator([model], options)
+        self._generator = self.build_generator([model], self._search)
         return model
 
     def build_criterion(self, cfg, *args, **kwargs):
