@@ -12,4 +12,4 @@ bash "$root/scripts/setup.sh" test
 cd "$root"
 # one worker for every core, each on one thread; `-n 0` among the arguments runs all in one process
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-exec "$VENV/bin/python" -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"
+exec "$VENV/bin/python" -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@"

@@ -21,3 +21,9 @@ def command(monkeypatch, capfd):
         return capfd.readouterr().out
 
     return run
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: at the end they would keep one worker alone busy."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

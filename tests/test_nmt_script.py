@@ -312,7 +312,7 @@ def test_report_of_a_run(tmp_path):
     scores = report["tests"]["test"]["systems"][0]
     assert scores["exact match"]["score"] == pytest.approx(200 / 3)
     assert scores["character error rate"]["score"] == pytest.approx(100 / (24 + 9))
-    assert text == (out / "report.md").read_text() and "| de→en | 1,234 | 8 | 2.0 | test | " in text
+    assert text == (out / "report.md").read_text() and "| de→en | 1,234 | 8 | 2.0 | test | 5 | " in text
     assert scores["BLEU"]["signature"] in text
 
     (out / "train.log").write_text("$ fairseq-train\n" * 3)

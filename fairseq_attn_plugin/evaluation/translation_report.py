@@ -1,6 +1,7 @@
 """Translations, scores, tables and pictures of one training, and tables of several, from what scripts/nmt.sh left."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
@@ -12,7 +13,7 @@ from .training_log import read_training_log
 UNITS = {"char": ["character"], "none": ["symbol"]}
 """Error rates beside BLEU, by segmentation."""
 SCORES = ("BLEU", "chrF2", "TER")
-HEAD = ["", "parameters", "updates", "training, minutes", "test set", *SCORES]
+HEAD = ["", "parameters", "updates", "training, minutes", "test set", "beam", *SCORES]
 
 
 def hypotheses(sentences: Sequence[Sentence], count: int, path) -> List[str]:
@@ -62,7 +63,7 @@ def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List
         for ending, lines in (("hyp", found), ("ref", reference)):
             scoring.write_text(out / f"{split}.{ending}", "".join(line + "\n" for line in lines))
         scored = scoring.score(reference, {split: found}, units=UNITS.get(settings["segmentation"], ()))
-        report["tests"][split] = scoring.as_json(scored)
+        report["tests"][split] = {**scoring.as_json(scored), "beam": beam_width(log)}
         panels = word_pieces.readable(sentences, pieces_of, words)
         if panels:
             plots.save(plots.attention_heat_maps(panels), out / f"attention-{split}.png")
@@ -70,6 +71,14 @@ def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List
     text = table([Run(f"{report['source']}→{report['target']}", out, report)]) + "\n" + notes(report)
     scoring.write_text(out / "report.md", text)
     return text
+
+
+def beam_width(log) -> int:
+    """Of the decoding that left the log, whose last line names it. ValueError: it does not."""
+    found = re.findall(r"^Generate .* with beam=(\d+): ", Path(log).read_text(encoding="utf-8"), re.MULTILINE)
+    if not found:
+        raise ValueError(f"{log}: no line 'Generate ... with beam=...', so the decoding did not come to its end")
+    return int(found[-1])
 
 
 def training(out: Path) -> Dict[str, Any]:
@@ -157,9 +166,9 @@ def table(runs: Sequence[Run]) -> str:
     others = [name for name, value in rows[0].items() if name not in (*SCORES, "name") and isinstance(value, dict)]
     lines = [[*HEAD, *others]]
     for row in rows:
-        report = by_label[row["label"]]
-        minutes = _minutes(report["training seconds"])
-        numbers = [f"{report['parameters']:,}", f"{report['updates']:,}", minutes, row["test set"]]
+        report, test = by_label[row["label"]], row["test set"]
+        minutes, beam = _minutes(report["training seconds"]), str(report["tests"][test]["beam"])
+        numbers = [f"{report['parameters']:,}", f"{report['updates']:,}", minutes, test, beam]
         lines.append([row["label"], *numbers, *(_score(row.get(name)) for name in (*SCORES, *others))])
     return tables.markdown(lines)
 
