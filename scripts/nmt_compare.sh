@@ -8,6 +8,7 @@
 #   targets      de→{en,fr} in one model, beside those of one pair that SINGLE="FOLDER ..." names (unset: those of nmt.sh)
 #   --from DIR, PREPARE_OPTION, OPTION: as for nmt.sh; OPTION comes last for every model
 #   OUT=DIR      where everything goes, a folder a model; unset: runs/nmt-<mode>
+#   JOBS=2       so many trainings at once, each on one thread; unset: 1
 #   UPDATES=, AVERAGE=, BEAM=, SPLITS=, VENV=, PYTHON=, TORCH_INDEX_URL=: see nmt.sh
 #
 # Run again, it skips what is finished and resumes a training that was stopped.
@@ -33,9 +34,10 @@ model() {
   shift
   say "$label"
   runs+=("$label=$out/$name")
-  (OUT=$out/$name tied bash "$root/scripts/nmt.sh" --source "$source" --target "$target" "${more[@]}" \
-    "${preparing[@]}" -- "$@" "${training[@]}" >/dev/null) || exit 1
+  job run_nmt "$out/$name" --source "$source" --target "$target" "${more[@]}" "${preparing[@]}" -- "$@" "${training[@]}"
 }
+
+run_nmt() { OUT=$1 tied bash "$root/scripts/nmt.sh" "${@:2}" >/dev/null; }
 
 lstm() {
   local pair source target
@@ -75,10 +77,12 @@ main() {
   while [ $# -gt 0 ] && [ "$1" != -- ]; do preparing+=("$1"); shift; done
   [ $# -eq 0 ] || { shift; training=("$@"); }
   out=${OUT:-$root/runs/nmt-$mode}
+  share_cores
   lock "$out"
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
   "$mode"
+  finish
   report "$out" "$root/scripts/nmt_report.py" compare "$out" "${runs[@]}"
   say "table: $out/report.md; models, translations, pictures and logs in its folders"
 }

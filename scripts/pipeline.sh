@@ -1,6 +1,6 @@
-# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, report, claim, lock. Sourced by them;
-# before any of these functions is called, `script` (its name without .sh) and `root` (of the project) are set, and before
-# step, mend and report `bin` (of the environment).
+# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, report, claim, lock, share_cores, job,
+# finish. Sourced by them; before any of these functions is called, `script` (its name without .sh) and `root` (of the
+# project) are set, and before step, mend and report `bin` (of the environment).
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
 die() { printf '%s.sh: %s\n' "$script" "$*" >&2; exit 1; }
@@ -106,4 +106,36 @@ lock() {
     flock 9
   fi
   echo $$ >"$1/.lock"
+}
+
+# Makes ready for jobs: JOBS= says how many run at once.
+share_cores() {
+  JOBS=${JOBS:-1} started=()
+  case $JOBS in 0* | *[!0-9]*) die "JOBS: got '$JOBS'; give a number, 1 or more" ;; esac
+  # The matrices are small: more than two threads would wait for each other.
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || JOBS > 1 ? 1 : 2))}
+  trap stop EXIT
+}
+
+# job COMMAND...: starts it, once fewer than JOBS are at work; one that failed ends the script.
+job() {
+  while [ "$(jobs -pr | wc -l)" -ge "$JOBS" ]; do wait -n || exit 1; done
+  set -m # a process group of its own, so that stop reaches all that it has started
+  "$@" &
+  set +m
+  started+=($!)
+}
+
+# Waits for every job; `wait -n` alone misses one that was killed in between.
+finish() {
+  local pid
+  while [ -n "$(jobs -pr)" ]; do wait -n || exit 1; done
+  for pid in "${started[@]}"; do wait "$pid" || exit 1; done
+}
+
+# Ends the jobs that are still at work: after an error, and when the script itself is ended.
+stop() {
+  local pid
+  for pid in $(jobs -pr); do kill -- "-$pid" 2>/dev/null || true; done
+  wait
 }

@@ -19,7 +19,6 @@
 set -euo pipefail
 
 MODES="compare fifty mechanisms normalizers lengths guided sampling"
-JOBS=${JOBS:-1}
 
 TRAIN=(--task reversal --arch attn_lstm_reversal --criterion cross_entropy
   --optimizer adam --lr 0.005 --lr-scheduler polynomial_decay --end-learning-rate 0.0001 --clip-norm 1.0
@@ -51,29 +50,6 @@ train_and_decode() {
     step "$folder" "generate-$split" "$bin/fairseq-generate" --user-dir "$plugin" --task reversal \
       --path "$folder/checkpoints/checkpoint_best.pt" --gen-subset "$split" "${decode[@]}" --results-path "$folder"
   done
-}
-
-# job COMMAND...: starts it, once fewer than JOBS are at work; one that failed ends the script.
-job() {
-  while [ "$(jobs -pr | wc -l)" -ge "$JOBS" ]; do wait -n || exit 1; done
-  set -m # a process group of its own, so that stop reaches all that it has started
-  "$@" &
-  set +m
-  started+=($!)
-}
-
-# Waits for every job; `wait -n` alone misses one that was killed in between.
-finish() {
-  local pid
-  while [ -n "$(jobs -pr)" ]; do wait -n || exit 1; done
-  for pid in "${started[@]}"; do wait "$pid" || exit 1; done
-}
-
-# Ends the jobs that are still at work: after an error, and when the script itself is ended.
-stop() {
-  local pid
-  for pid in $(jobs -pr); do kill -- "-$pid" 2>/dev/null || true; done
-  wait
 }
 
 # experiment LABEL NAME SPLITS OPTION...: trains and decodes once per seed.
@@ -196,16 +172,13 @@ main() {
     *) mode=$1; shift ;;
   esac
   case " $MODES " in *" $mode "*) ;; *) die "got '$mode'; choose from ${MODES// /, }" ;; esac
-  case $JOBS in 0* | *[!0-9]*) die "JOBS: got '$JOBS'; give a number, 1 or more" ;; esac
-  # The matrices are small: more than two threads would wait for each other.
-  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || JOBS > 1 ? 1 : 2))}
+  share_cores
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
   out=$root/runs/reversal
   [ "$mode" = compare ] || out+=-$mode
   out=${OUT:-$out}
-  runs=() started=()
-  trap stop EXIT
+  runs=()
   lock "$out"
   "$mode" "$@"
   finish

@@ -31,10 +31,14 @@ touch "$DATA/text/valid.de" "$DATA/text/test.de" "$DATA/text/test.en" "$DATA/tex
 echo "$DATA"
 """
 TRAIN = r"""#!/usr/bin/env bash
+set -e
 echo "train $*" >>"$CALLS"
 case ${BREAK:-} in
   error) printf 'Traceback (most recent):\n  File "x.py", line 1\nValueError: --lr: got x\nnoise\n' >&2; exit 1 ;;
   hang) echo $$ >"$CALLS.pid"; exec sleep 60 ;;
+  together) # every training waits until there are two, of one thread each
+    [ "$OMP_NUM_THREADS" = 1 ]
+    until [ "$(grep -c ^train "$CALLS")" -ge 2 ]; do sleep 0.05; done ;;
 esac
 while [ $# -gt 0 ]; do case $1 in --save-dir) out=$2 ;; esac; shift; done
 mkdir -p "$out"
@@ -273,6 +277,15 @@ def test_comparisons_run_every_model_with_the_same_options(checkout):
     places = [compared.index(f"{checkout.out}/{model}-{pair}") for pair in PAIRS for model in ("lstm", "attention")]
     assert places == sorted(places)
     assert "got 'lstn'; choose from lstm, " in last_line(checkout.run("lstn", script="nmt_compare"))
+
+
+def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):
+    result = checkout.run("lstm", script="nmt_compare", JOBS="2", OMP_NUM_THREADS="", BREAK="together")
+    assert result.returncode == 0, result.stderr
+    assert len(checkout.calls("train")) == 4 and len(checkout.calls("report")) == 5
+    shutil.rmtree(checkout.out)
+    result = checkout.run("lstm", script="nmt_compare", JOBS="2", BREAK="error")
+    assert result.returncode == 1 and "failed: ValueError: --lr: got x" in last_line(result)
 
 
 def write_run(folder, split, reference, hypotheses, ids=None):
