@@ -31,7 +31,7 @@ ADDED = dict(
     forget_gate_bias=None, residual_connections=False, layer_norm=False, attention_bias=None,
     attention_location_positions=None, attention_query_inputs=None, cell_input_activation="none", cell_input_dim=None,
     scheduled_sampling="none", scheduled_sampling_k=None, scheduled_sampling_slope=None, scheduled_sampling_floor=0.0,
-    scheduled_sampling_word="argmax", matmul_dtype="float32",
+    scheduled_sampling_word="argmax", matmul_dtype="float32", attention_value_inputs=None,
 )  # fmt: skip
 REVERSAL = [
     "symbols", "min_length", "max_length", "train_size", "train_data", "valid_size", "test_size", "test_min_length",

@@ -47,6 +47,13 @@ SHAPES = {
         attention_query_inputs="state,word,context", attention_query="previous", attention_score="additive"
     ),
     "query of the word, all at once": dict(attention_query_inputs="word", input_feeding="off"),
+    "words beside the encoder's outputs": dict(attention_value_inputs="word,state", encoder_direction="bi"),
+    "words beside the encoder's outputs, previous": dict(
+        attention_value_inputs="state,word", attention_query="previous", attention_score="additive", bridge="mean"
+    ),
+    "words beside the encoder's outputs, all at once": dict(
+        attention_value_inputs="state,word", input_feeding="off", attention_score="dot", attention_dim=4
+    ),
     "maxout readout": dict(readout_activation="maxout", readout_inputs="state,word,context", readout_dim=3),
     "mapped cell input": dict(cell_input_activation="relu", attention_query="previous"),
     "mapped cell input, all at once": dict(cell_input_activation="tanh", cell_input_dim=3, input_feeding="off"),

@@ -46,6 +46,14 @@ ERRORS = {
     "--attention-bias on: --attention-score dot has no place for a bias; use --attention-bias off, or one of additive, "
     "concat, general, location, normed_additive": dict(attention_score="dot", attention_dim=4, attention_bias="on"),
     "--attention-query-inputs: got 'cell'; give a subset of state,word,context": dict(attention_query_inputs="cell"),
+    "--attention-value-inputs: got 'context'; give a subset of state,word": dict(attention_value_inputs="context"),
+    "--attention-value-inputs word: the attention would not read": dict(attention_value_inputs="word"),
+    "--attention-score dot: the query has 8 numbers (--decoder-hidden-size), --attention-value-inputs 13; give": dict(
+        attention_score="dot", encoder_hidden_size=8, attention_value_inputs="state,word"
+    ),
+    "--attention-value-inputs state,word needs attention": dict(
+        attention_score="none", input_feeding="off", attention_value_inputs="state,word"
+    ),
     "--attention-query-inputs: got ''; give a subset": dict(attention_query_inputs=""),
     "--attention-query-inputs state,word: --attention-score last does not read the query": dict(
         attention_score="last", attention_query_inputs="state,word"

@@ -202,7 +202,8 @@ class Transcription:
 
     def encode(self, tokens):
         """Source tokens of one sentence, no padding → S values, and per layer the final state."""
-        inputs, final = [self.encoder["embed_tokens.weight"][token] for token in tokens], []
+        words, final = [self.encoder["embed_tokens.weight"][token] for token in tokens], []
+        inputs = words
         for depth in range(self.cfg.encoder_layers):
             outputs, state = self.read(self.layer(self.encoder, depth), inputs)
             if self.cfg.encoder_direction == "bi":
@@ -212,6 +213,8 @@ class Transcription:
             pairs = zip(outputs, inputs, strict=True)
             inputs = [self.leave(self.encoder, depth, output, below) for output, below in pairs]
             final.append(state)
+        if "word" in (self.cfg.attention_value_inputs or "state"):
+            inputs = [torch.cat(pair) for pair in zip(inputs, words, strict=True)]
         return inputs, final
 
     def bridge(self, final, values):

@@ -23,6 +23,8 @@ from .attn_rnn_config import (
     fill_defaults,
     query_sizes,
     readout_sizes,
+    value_dim,
+    value_sizes,
 )
 from .attn_rnn_decoder import AttnRNNDecoder, DecoderParts
 from .bridge import BRIDGES
@@ -69,6 +71,7 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             task.source_dictionary,
             embed_source,
             recurrence,
+            Combination(value_sizes(cfg)),
             keys,
             dropout_in=Dropout(cfg.encoder_dropout_in, module_name="RNNEncoder"),
             dropout_out=Dropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
@@ -138,7 +141,7 @@ def build_attention(cfg):
         return None, None
     size, query_dim = attention_size(cfg), sum(query_sizes(cfg).values())
     bias = None if cfg.attention_bias is None else cfg.attention_bias == "on"
-    keys, score = build_score(cfg.attention_score, query_dim, encoder_dim(cfg), size, bias)
+    keys, score = build_score(cfg.attention_score, query_dim, value_dim(cfg), size, bias)
     attention = Attention(
         score,
         NORMALIZERS[cfg.attention_normalizer](),
@@ -168,11 +171,12 @@ def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Att
         layer_norm=cfg.layer_norm,
     )
     bridge_class = BRIDGES[cfg.bridge]
+    bridge_input = value_dim(cfg) if bridge_class.reads_values else encoder_dim(cfg)
     return DecoderParts(
         embed_tokens=embed_tokens,
         cell_input=cell_input,
         recurrence=recurrence,
-        bridge=bridge_class(encoder_dim(cfg), cfg.decoder_hidden_size, cfg.decoder_layers, recurrence.state_tensors),
+        bridge=bridge_class(bridge_input, cfg.decoder_hidden_size, cfg.decoder_layers, recurrence.state_tensors),
         query=Combination(query_sizes(cfg)),
         attention=attention,
         readout=readout,
@@ -190,7 +194,7 @@ def build_decoder_parts(cfg, embed_tokens: nn.Embedding, attention: Optional[Att
 
 def build_cell_input(cfg, query_is_previous: bool, feed_dim: int) -> Tuple[Combination, int]:
     """What enters the first layer beside the hoisted words, or with them where they are mapped; size of all of it."""
-    fed = {"context": encoder_dim(cfg)} if query_is_previous else {}
+    fed = {"context": value_dim(cfg)} if query_is_previous else {}
     if cfg.input_feeding == "on":
         fed["feed"] = feed_dim
     if cfg.cell_input_dim is None:

@@ -7,7 +7,16 @@ from ..modules.attention_scores import ATTENTION_SCORES
 from ..modules.normalizers import NORMALIZERS
 from ..modules.recurrent_cells import CELLS
 from ..modules.scheduled_sampling import SCHEDULES
-from .attn_rnn_config import POSITIONS, attention_size, encoder_dim, flag, query_sizes, readout_sizes
+from .attn_rnn_config import (
+    POSITIONS,
+    attention_size,
+    encoder_dim,
+    flag,
+    query_sizes,
+    readout_sizes,
+    value_dim,
+    value_sizes,
+)
 from .bridge import BRIDGES
 
 
@@ -54,12 +63,12 @@ def _check_numbers(cfg) -> None:
 
 
 def _check_recurrence(cfg) -> None:
-    value_dim, hidden, bridge = encoder_dim(cfg), cfg.decoder_hidden_size, BRIDGES[cfg.bridge]
-    if bridge.needs_equal_sizes and value_dim != hidden:
+    size, hidden, bridge = encoder_dim(cfg), cfg.decoder_hidden_size, BRIDGES[cfg.bridge]
+    if bridge.needs_equal_sizes and size != hidden:
         raise ValueError(
-            f"--bridge {cfg.bridge}: the encoder's state has {value_dim} numbers"
+            f"--bridge {cfg.bridge}: the encoder's state has {size} numbers"
             f"{' (both directions)' if cfg.encoder_direction == 'bi' else ''}, --decoder-hidden-size is {hidden}; "
-            f"use --bridge linear, or --decoder-hidden-size {value_dim}"
+            f"use --bridge linear, or --decoder-hidden-size {size}"
         )
     if bridge.needs_backward_encoder and cfg.encoder_direction != "bi":
         raise ValueError(
@@ -92,12 +101,18 @@ def _check_attention(cfg) -> None:
             "state"
         )
     _check_score_options(cfg, score)
-    query_dim, value_dim = sum(query.values()), encoder_dim(cfg)
-    if score.needs_equal_sizes and attention_size(cfg) is None and query_dim != value_dim:
-        made_of = "--decoder-hidden-size" if list(query) == ["state"] else "--attention-query-inputs"
+    if "state" not in value_sizes(cfg):
         raise ValueError(
-            f"--attention-score {cfg.attention_score}: the query has {query_dim} numbers ({made_of}), the "
-            f"encoder's outputs {value_dim}; give --attention-dim to project both, or make them equal"
+            f"--attention-value-inputs {cfg.attention_value_inputs}: the attention would not read what the encoder's "
+            "recurrence makes of the words; add state"
+        )
+    query_dim, value = sum(query.values()), value_dim(cfg)
+    if score.needs_equal_sizes and attention_size(cfg) is None and query_dim != value:
+        made_of = "--decoder-hidden-size" if list(query) == ["state"] else "--attention-query-inputs"
+        found = "the encoder's outputs" if list(value_sizes(cfg)) == ["state"] else "--attention-value-inputs"
+        raise ValueError(
+            f"--attention-score {cfg.attention_score}: the query has {query_dim} numbers ({made_of}), {found} {value}; "
+            "give --attention-dim to project both, or make them equal"
         )
 
 
@@ -129,8 +144,8 @@ def _check_score_options(cfg, score) -> None:
 def _check_without_attention(cfg) -> None:
     """What needs attention is an error without it, never dropped in silence."""
     without = dict(input_feeding="off", attention_query="current", attention_normalizer="softmax", attention_dropout=0)
-    optional = dict(attention_bias="off", attention_query_inputs="state", attention_dim=None)
-    optional[POSITIONS] = None
+    optional = dict(attention_bias="off", attention_query_inputs="state", attention_value_inputs="state")
+    optional.update({"attention_dim": None, POSITIONS: None})
     for option, remedy in {**without, **optional}.items():
         if cfg[option] != remedy and not (option in optional and cfg[option] is None):
             use = "leave it out" if remedy is None else f"use {flag(option)} {remedy}"

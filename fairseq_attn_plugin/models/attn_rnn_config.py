@@ -125,6 +125,11 @@ class AttnRNNConfig(FairseqDataclass):
         metadata={"help": "what the query is made of, a subset of state,word,context; word and context are those that "
                           "came before (default: state)"},
     )
+    attention_value_inputs: Optional[str] = field(
+        default=None,
+        metadata={"help": "what the attention finds at a source position: state (the encoder's output), or state,word "
+                          "(with the word's embedding beside it, for the score and the context; default: state)"},
+    )
     attention_dropout: float = field(default=0.0, metadata={"help": "dropout on attention weights"})
     input_feeding: ChoiceEnum(["on", "off"]) = field(
         default="on", metadata={"help": "the readout of a step enters the cell at the next one"}
@@ -178,8 +183,20 @@ def flag(option: str) -> str:
 
 
 def encoder_dim(cfg) -> int:
-    """M, size of an encoder output."""
+    """Size of an encoder output, and of an encoder layer's state."""
     return cfg.encoder_hidden_size * (2 if cfg.encoder_direction == "bi" else 1)
+
+
+def value_sizes(cfg) -> Dict[str, int]:
+    """Inputs of a value and their sizes, in their order in it; see ``_subset``."""
+    given = cfg.attention_value_inputs
+    sizes = {"state": encoder_dim(cfg), "word": cfg.encoder_embed_dim}
+    return _subset("attention_value_inputs", "state" if given is None else given, sizes)
+
+
+def value_dim(cfg) -> int:
+    """M, size of a value, and of a context."""
+    return sum(value_sizes(cfg).values())
 
 
 def fill_defaults(cfg) -> None:
@@ -213,7 +230,7 @@ def attention_size(cfg) -> Optional[int]:
 
 def readout_sizes(cfg) -> Dict[str, int]:
     """Inputs of the readout and their sizes, in the order of the columns of its matrix; see ``_subset``."""
-    return _subset(cfg, "readout_inputs", cfg.readout_inputs)
+    return _subset("readout_inputs", cfg.readout_inputs, _step_sizes(cfg))
 
 
 def query_sizes(cfg) -> Dict[str, int]:
@@ -221,16 +238,20 @@ def query_sizes(cfg) -> Dict[str, int]:
     if cfg.attention_score == "none":
         return {}
     given = cfg.attention_query_inputs
-    return _subset(cfg, "attention_query_inputs", "state" if given is None else given)
+    return _subset("attention_query_inputs", "state" if given is None else given, _step_sizes(cfg))
 
 
-def _subset(cfg, option: str, value: str) -> Dict[str, int]:
-    """Sizes of what ``value`` names, in the order state, word, context.
+def _step_sizes(cfg) -> Dict[str, int]:
+    """What the decoder knows at a step."""
+    return {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": value_dim(cfg)}
+
+
+def _subset(option: str, value: str, sizes: Dict[str, int]) -> Dict[str, int]:
+    """Those of ``sizes`` that ``value`` names, in their order.
 
     Raises:
         ValueError: it names something else, or something twice.
     """
-    sizes = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": encoder_dim(cfg)}
     names: List[str] = [name.strip() for name in value.split(",")]
     unknown = [name for name in names if name not in sizes]
     if unknown or len(set(names)) < len(names):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..modules.attention_memory import AttentionMemory
 from ..modules.attention_scores import AttentionKeys
+from ..modules.combination import Combination
 from ..modules.recurrence import RecurrentStack
 from .bridge import flatten_state
 from .precision import products_in
@@ -21,7 +22,10 @@ class RNNEncoder(FairseqEncoder):
     Args:
         dictionary: source symbols.
         embed_tokens: V×E embedding.
-        recurrence: layers, one- or bidirectional; M = ``recurrence.output_dim``.
+        recurrence: layers, one- or bidirectional.
+        value: what the attention finds at a position, of ``state``, the top layer's output, and ``word``, the
+            embedding, which gives the context a way to the word itself (Gehring et al., 2017, eq. 2, add it to the
+            value); M = ``value.output_dim``.
         attention_keys: key half of the score; None = no attention, no keys.
         dropout_in: on embeddings.
         dropout_out: on the top layer's outputs.
@@ -34,6 +38,7 @@ class RNNEncoder(FairseqEncoder):
         dictionary,
         embed_tokens: nn.Embedding,
         recurrence: RecurrentStack,
+        value: Combination,
         attention_keys: Optional[AttentionKeys],
         dropout_in: nn.Module,
         dropout_out: nn.Module,
@@ -43,6 +48,7 @@ class RNNEncoder(FairseqEncoder):
         super().__init__(dictionary)
         self.embed_tokens = embed_tokens
         self.recurrence = recurrence
+        self.value = value
         self.attention_keys = attention_keys
         self.dropout_in = dropout_in
         self.dropout_out = dropout_out
@@ -64,8 +70,8 @@ class RNNEncoder(FairseqEncoder):
             padding_mask = None
         embedded = self.dropout_in(self.embed_tokens(src_tokens))
         with products_in(self.matmul_dtype, src_tokens.device):
-            values, final = self.recurrence(embedded, padding_mask=padding_mask)
-            values = self.dropout_out(values)
+            states, final = self.recurrence(embedded, padding_mask=padding_mask)
+            values = self.value(state=self.dropout_out(states), word=embedded)
             keys = [] if self.attention_keys is None else [self.attention_keys(values, padding_mask)]
         return {
             "values": [values],
