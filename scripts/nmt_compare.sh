@@ -49,12 +49,13 @@ lstm() {
 }
 
 mechanisms() {
+  local plain=(--attention-value-inputs state) # as published
   export UPDATES=${UPDATES:-$FIVE_EPOCHS}
-  model "without attention" none de en -- --attention-score none --input-feeding off
-  model "Luong" luong de en -- --attention-score general --attention-query current --input-feeding on \
+  model "without attention" none de en -- "${plain[@]}" --attention-score none --input-feeding off --readout-inputs state
+  model "Luong" luong de en -- "${plain[@]}" --attention-score general --attention-query current --input-feeding on \
     --readout-inputs state,context --readout-activation tanh
-  model "Bahdanau" bahdanau de en -- --attention-score additive --attention-query previous --input-feeding off \
-    --readout-inputs state,word,context --readout-activation maxout
+  model "Bahdanau" bahdanau de en -- "${plain[@]}" --attention-score additive --attention-query previous \
+    --input-feeding off --readout-inputs state,word,context --readout-activation maxout
 }
 
 targets() {
