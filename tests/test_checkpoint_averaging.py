@@ -98,10 +98,13 @@ def test_checkpoints_that_do_not_go_together(tmp_path, changes, words):
 def test_files_that_cannot_be_read_or_written(tmp_path):
     good = checkpoint(tmp_path / "1.pt", 1)
     (tmp_path / "text.pt").write_text("text")
+    old = torch.load(good)
+    torch.save({"best_loss": old.pop("optimizer_history"), **old}, tmp_path / "old.pt")
     for out, path, words in [
         ("mean.pt", "none.pt", "none.pt: No such file"),
         ("mean.pt", "text.pt", "text.pt: not a checkpoint of fairseq"),
         ("no/mean.pt", "1.pt", "no folder"),
+        ("mean.pt", "old.pt", "old.pt: written by an old release of fairseq"),
     ]:
         with pytest.raises(ValueError, match=words):
             average_checkpoints([good, str(tmp_path / path)], str(tmp_path / out))

@@ -29,6 +29,9 @@ def average_checkpoints(paths: Sequence[str], out: str) -> str:
         raise ValueError("no checkpoint given")
     check_folder(out)
     states = [load_checkpoint(path) for path in paths]
+    for path, state in zip(paths, states):
+        if "optimizer_history" not in state:
+            raise ValueError(f"{path}: written by an old release of fairseq; scripts/convert_fairseq_lstm.sh reads it")
     for path, state in zip(paths[1:], states[1:]):
         check_same(states[0], state, paths[0], path)
     averaged = {name: states[-1].get(name) for name in KEPT}

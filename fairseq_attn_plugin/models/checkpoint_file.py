@@ -42,7 +42,7 @@ def load_checkpoint(path: str) -> Dict[str, Any]:
         raise ValueError(f"{path}: not a checkpoint of fairseq, it holds a {type(state).__name__}")
     if "model" not in state or not (state.get("args") or state.get("cfg")):
         raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model or its options")
-    if "optimizer_history" not in state:  # names and metrics; fairseq takes a checkpoint without it for an ancient one
+    if not {"optimizer_history", "best_loss"} & state.keys():  # the latter in old releases
         raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks the optimizer_history")
     return state
 
