@@ -335,7 +335,7 @@ PRESETS = {
         decoder_out_embed_dim=256,
         attention_value_inputs="state,word",
         readout_inputs="state,word,context",
-        dropout=0.3,
+        dropout=0.2,
     ),
     # small and fast: no feedback, so that a target is one call of the recurrent kernel; large embeddings at the start
     # make a source position's own symbol stand out, so that it is found at its own position and not at a neighbour's
