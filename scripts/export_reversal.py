@@ -9,6 +9,7 @@ from pathlib import Path
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
 from fairseq_attn_plugin.data.reversal_problem import ReversalProblem, flag  # noqa: E402
+from fairseq_attn_plugin.evaluation import whole_files  # noqa: E402
 
 SPLITS = ("train", "valid", "test", "test_long")
 
@@ -35,9 +36,8 @@ def main() -> None:
 def write(pairs: list, split: str, folder: Path) -> None:
     """Writes the (source, target) lines of a split; each file gets its name only when it is complete."""
     for side, suffix in enumerate(("src", "tgt")):
-        path, half = folder / f"{split}.{suffix}", folder / f"{split}.{suffix}.part"
-        half.write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8")
-        half.replace(path)
+        path = folder / f"{split}.{suffix}"
+        whole_files.write_text(path, "".join(pair[side] + "\n" for pair in pairs))
         print(f"{path}: {len(pairs):,} sentences", file=sys.stderr)
 
 

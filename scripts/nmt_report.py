@@ -7,7 +7,7 @@ import sys
 logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib while it looks for fonts
 
 from fairseq_attn_plugin.data.segmenter import Segmenter  # noqa: E402
-from fairseq_attn_plugin.evaluation import scoring, translation_report  # noqa: E402
+from fairseq_attn_plugin.evaluation import translation_report, whole_files  # noqa: E402
 
 
 def main() -> None:
@@ -38,8 +38,8 @@ def report_comparison(args) -> str:
     runs = [translation_report.read_run(*run.split("=", 1)) for run in args.runs]
     table = translation_report.table(runs) + "\n"
     table += translation_report.measures(runs[0].report, "the first row of the same test set") + "\n"
-    scoring.write_text(f"{args.out}/report.md", table)
-    scoring.write_json(f"{args.out}/report.json", {run.label: run.report for run in runs})
+    whole_files.write_text(f"{args.out}/report.md", table)
+    whole_files.write_json(f"{args.out}/report.json", {run.label: run.report for run in runs})
     return table
 
 

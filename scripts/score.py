@@ -11,7 +11,7 @@ import sys
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
-from fairseq_attn_plugin.evaluation import scoring  # noqa: E402
+from fairseq_attn_plugin.evaluation import scoring, whole_files  # noqa: E402
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         scored = read_and_score(args)
         print(scoring.markdown(scored), end="")
         if args.json:
-            scoring.write_json(args.json, scoring.as_json(scored))
+            whole_files.write_json(args.json, scoring.as_json(scored))
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
     except ValueError as error:

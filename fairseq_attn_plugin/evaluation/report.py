@@ -1,12 +1,11 @@
 """The tables of the reversal experiments and their pictures, from the logs that trainings and decodings left."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from . import metrics, plots, tables
+from . import metrics, plots, tables, whole_files
 from .generation_log import Hypothesis, Sentence, attention_axes, read_generation_log
 from .training_log import TrainingLog, read_training_log
 
@@ -201,8 +200,8 @@ def write_report(mode: str, runs: List[Run], out, trained: Tuple[int, int]) -> s
         table = markdown(TABLES[mode], rows)
     for name, figure in pictures(mode, runs, trained).items():
         plots.save(figure, out / f"{name}.png")
-    (out / "report.md").write_text(table, encoding="utf-8")
-    (out / "report.json").write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    whole_files.write_text(out / "report.md", table)
+    whole_files.write_json(out / "report.json", rows)
     return table
 
 

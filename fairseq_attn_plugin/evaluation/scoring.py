@@ -1,6 +1,5 @@
 """Scores of translations as text: sacrebleu's BLEU, chrF and TER, with confidence intervals and paired tests."""
 
-import json
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
-from . import metrics, tables, whole_files
+from . import metrics, tables
 
 TOKENIZERS = sorted(BLEU.TOKENIZERS)
 RESAMPLES = 1000
@@ -146,13 +145,3 @@ def as_json(scored: Scored) -> Dict[str, Any]:
                 entry[metric]["signature"] = scored.signatures[metric]
         systems.append(entry)
     return {"sentences": scored.sentences, "resamples": RESAMPLES, "systems": systems}
-
-
-def write_text(path, text: str) -> None:
-    """Writes a text, see :func:`whole_files.write`."""
-    whole_files.write(path, text.encode("utf-8"))
-
-
-def write_json(path, value: Any) -> None:
-    """The same for plain values."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from . import plots, scoring, tables, word_pieces
+from . import plots, scoring, tables, whole_files, word_pieces
 from .generation_log import Sentence, read_generation_log
 from .training_log import read_training_log
 
@@ -61,15 +61,15 @@ def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List
         sentences = read_generation_log(log)
         found = hypotheses(sentences, len(reference), log)
         for ending, lines in (("hyp", found), ("ref", reference)):
-            scoring.write_text(out / f"{split}.{ending}", "".join(line + "\n" for line in lines))
+            whole_files.write_text(out / f"{split}.{ending}", "".join(line + "\n" for line in lines))
         scored = scoring.score(reference, {split: found}, units=UNITS.get(settings["segmentation"], ()))
         report["tests"][split] = {**scoring.as_json(scored), "beam": beam_width(log)}
         panels = word_pieces.readable(sentences, pieces_of, words)
         if panels:
             plots.save(plots.attention_heat_maps(panels), out / f"attention-{split}.png")
-    scoring.write_json(out / "report.json", report)
+    whole_files.write_json(out / "report.json", report)
     text = table([Run(f"{report['source']}→{report['target']}", out, report)]) + "\n" + notes(report)
-    scoring.write_text(out / "report.md", text)
+    whole_files.write_text(out / "report.md", text)
     return text
 
 

@@ -1,6 +1,8 @@
 """Files that get their name only when they are complete."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 
 def write(path, content: bytes) -> None:
@@ -17,3 +19,13 @@ def write(path, content: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         half.unlink(missing_ok=True)
+
+
+def write_text(path, text: str) -> None:
+    """The same for a text."""
+    write(path, text.encode("utf-8"))
+
+
+def write_json(path, value: Any) -> None:
+    """The same for plain values."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

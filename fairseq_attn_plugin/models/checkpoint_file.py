@@ -60,7 +60,11 @@ def save_checkpoint(state: Dict[str, Any], out: str) -> None:
         torch.save(state, part)
         part.replace(out)
     except (OSError, RuntimeError) as error:  # torch writes in C++
-        why = str(error).partition("\n")[0]
-        raise ValueError(f"{out}: cannot be written, is there room on the disk? ({why})") from None
+        raise ValueError(f"{out}: cannot be written, is there room on the disk? ({first_line(error)})") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def first_line(error: Exception) -> str:
+    """Of its message."""
+    return str(error).partition("\n")[0]

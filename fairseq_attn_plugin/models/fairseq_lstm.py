@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .attn_rnn import AttnRNNModel
 from .attn_rnn_config import AttnRNNConfig, encoder_dim, flag
-from .checkpoint_file import FIRST_EPOCH, NUMPY_GLOBALS, check_folder, load_checkpoint, save_checkpoint
+from .checkpoint_file import FIRST_EPOCH, NUMPY_GLOBALS, check_folder, first_line, load_checkpoint, save_checkpoint
 
 SOURCES = (
     (r"encoder\.recurrence\.layers\.(\d+)\.(\w+)_l0(_reverse)?", r"encoder.lstm.\2_l\1\3"),
@@ -58,7 +58,7 @@ def convert_checkpoint(path: str, out: str) -> str:
         model = build_model(options, state["model"])
         parameters = convert_parameters(state["model"], model, options)
     except ValueError as error:
-        raise ValueError(f"{path}: {_first_line(error)}") from None
+        raise ValueError(f"{path}: {first_line(error)}") from None
     converted = {
         "args": None,
         "cfg": {**plain(state["cfg"]), "model": OmegaConf.to_container(options, enum_to_str=True)},
@@ -107,12 +107,8 @@ def _upgraded(path: str) -> Dict[str, Any]:
         with torch.serialization.safe_globals(NUMPY_GLOBALS):
             state = load_checkpoint_to_cpu(path)
     except Exception as error:  # lost entries, options of a task that is not registered, ...
-        raise ValueError(f"{path}: fairseq cannot read it ({type(error).__name__}: {_first_line(error)})") from None
+        raise ValueError(f"{path}: fairseq cannot read it ({type(error).__name__}: {first_line(error)})") from None
     return {**state, "cfg": OmegaConf.to_container(state["cfg"], resolve=True, enum_to_str=True)}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def plain(sections: Dict[str, Any]) -> Dict[str, Any]:
