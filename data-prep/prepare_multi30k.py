@@ -3,6 +3,7 @@ prepare_multi30k.sh."""
 
 import gzip
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.request
@@ -58,7 +59,7 @@ def download(base: str, names: Sequence[str], sums: Dict[str, str], folder: Path
             with urllib.request.urlopen(url, timeout=TIMEOUT) as stream:
                 data = stream.read()
             text = gzip.decompress(data)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, zlib.error, http.client.HTTPException) as error:
             why = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
             raise ValueError(f"{url}: cannot be downloaded: {why}; try again, or give --from DIR") from None
         check_sum(text, sums[name], url)

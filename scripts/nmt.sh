@@ -5,9 +5,10 @@
 #          [-- OPTION ...]
 #   --from DIR ...     raw text, as data-prep/prepare_corpus.sh takes it; without it: Multi30k, which is downloaded
 #   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh: --segmentation unigram --vocab-size 4000
-#   OPTION             goes to fairseq-train, after the script's own ones: --dropout 0.4 --arch attn_gru_additive
+#   OPTION             goes to fairseq-train, after the script's own ones: --dropout 0.4 --arch attn_gru_additive;
+#                      --user-dir DIR, of a score of your own, also to fairseq-generate
 #   UPDATES=N          of the training, over which the learning rate falls to zero; unset: 6000. More text wants more
-#   AVERAGE=N          the model is the mean of the last N epochs; 0: the epoch with the best BLEU in validation
+#   AVERAGE=N          the model is the mean of the last N epochs; 0: the checkpoint with the best BLEU in validation
 #   BEAM=N             of the decoding; unset: 5
 #   SPLITS="test"      what is decoded and scored; unset: every test set. To choose settings, SPLITS=valid
 #   OUT=DIR            where everything goes; unset: runs/nmt/<set>.<source>-<target>
@@ -25,7 +26,6 @@ AVERAGE=${AVERAGE:-0}
 BEAM=${BEAM:-5}
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-plugin=$root/fairseq_attn_plugin
 
 script=nmt
 # shellcheck source=scripts/pipeline.sh
@@ -58,10 +58,13 @@ prepare() {
   tied bash "$root/data-prep/$with" "${words[@]}"
 }
 
-# The last epochs, as many as are averaged; or the best one.
+# The last epochs, as many as are averaged, the end of a training within an epoch being one; or the best one.
 chosen_checkpoints() {
-  if [ "$AVERAGE" -eq 0 ]; then echo "$out/checkpoints/checkpoint_best.pt"; return; fi
-  find "$out/checkpoints" -regex '.*/checkpoint[0-9]+\.pt' | sort -V | tail -n "$AVERAGE"
+  local folder=$out/checkpoints epochs
+  if [ "$AVERAGE" -eq 0 ]; then echo "$folder/checkpoint_best.pt"; return; fi
+  epochs=$(find "$folder" -regex '.*/checkpoint[0-9]+\.pt' | sort -V)
+  cmp -s "$folder/checkpoint_last.pt" "${epochs##*$'\n'}" || epochs+=$'\n'$folder/checkpoint_last.pt
+  tail -n "$AVERAGE" <<<"${epochs#$'\n'}"
 }
 
 # Stands for the data folder: its data.json has the checksums of the raw text, dictionaries and sentencepiece models.
@@ -71,10 +74,6 @@ data_sum() { sha256sum <"$data/data.json" | cut -d' ' -f1; }
 make_model() {
   local model=$out/model checkpoints
   mapfile -t checkpoints < <(chosen_checkpoints)
-  if [ ${#checkpoints[@]} -eq 0 ]; then
-    echo "AVERAGE=$AVERAGE: $out/checkpoints has no checkpoint of an epoch"
-    return 1
-  fi
   rm -rf -- "$model.part" && mkdir -- "$model.part" &&
     "$bin/python" -W ignore "$root/scripts/average_checkpoints.py" "$model.part/checkpoint.pt" "${checkpoints[@]}" &&
     find "$data" -maxdepth 1 \( -name 'dict.*.txt' -o -name 'sentencepiece*.model' -o -name data.json \) \
@@ -101,6 +100,39 @@ from fairseq_attn_plugin.models.checkpoint_averaging import has_attention
 if has_attention(sys.argv[1]): print("--print-alignment soft")' "$1"
 }
 
+# Sets train: the recipe's options, then those of the words.
+train_options() {
+  local metric
+  case $arch in
+    attn_lstm_multi30k) share_embeddings; train=("${OURS[@]}") ;;
+    attn_* | seq2seq_lstm) train=("${OURS[@]}") ;;
+    *) train=("${OTHERS[@]}") ;;
+  esac
+  metric=$(value_of --best-checkpoint-metric --best-checkpoint-metric bleu "$@")
+  train=(--task attn_translation "${train[@]}" "${RECIPE[@]}" --max-update "$UPDATES" --log-format json --log-interval 200
+    --save-interval-updates 2000 --keep-interval-updates 1 --best-checkpoint-metric "$metric")
+  case $metric in bleu | chrf | exact_match) train+=(--maximize-best-checkpoint-metric) ;; esac # a flag: not undone later
+  if [ "$AVERAGE" -eq 0 ]; then train+=(--no-epoch-checkpoints); else train+=(--keep-last-epochs "$AVERAGE"); fi
+  case $(value_of --lr-scheduler "${RECIPE[@]}" "$@") in
+    polynomial_decay) train+=(--total-num-update "$UPDATES") ;; # others do not know it
+  esac
+  train+=("$@")
+}
+
+# Translates the test sets, and sets splits to their names. No sentence is too long.
+decode() {
+  local split weights words
+  weights=$(weights_of "$out/model/checkpoint.pt") || die "$out/model/checkpoint.pt cannot be read (see above)"
+  words=(--task attn_translation --beam "$BEAM" --max-len-a 2 --max-len-b 50 --max-tokens 4000 --scoring sacrebleu
+    --max-source-positions 100000 --max-target-positions 100000 $weights)
+  read -ra splits <<<"${SPLITS:-$(test_splits | tr '\n' ' ')}"
+  for split in "${splits[@]}"; do
+    renew "$out" "generate-$split" "${words[*]}"
+    step "$out" "generate-$split" "$bin/fairseq-generate" "$data" --user-dir "$plugin" "${words[@]}" \
+      --path "$out/model/checkpoint.pt" --gen-subset "$split" --results-path "$out"
+  done
+}
+
 # Ends the script where a name in SPLITS is none of the data folder's.
 check_splits() {
   local split splits
@@ -110,19 +142,29 @@ check_splits() {
   done
 }
 
-main() {
-  local preparing=() arch decode weights splits split trained_on
-  case ${1:-} in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
-  for split in UPDATES AVERAGE BEAM; do
-    case ${!split} in '' | *[!0-9]*) die "$split: got '${!split}'; give a number" ;; esac
-    [ "$split" = AVERAGE ] || [ "${!split}" -gt 0 ] || die "$split: got '${!split}'; give a number, 1 or more"
+# Ends the script where a variable that is a number is none.
+check_numbers() {
+  local name
+  for name in UPDATES AVERAGE BEAM; do
+    case ${!name} in '' | *[!0-9]*) die "$name: got '${!name}'; give a number" ;; esac
+    [ "$name" = AVERAGE ] || [ "${!name}" -gt 0 ] || die "$name: got '${!name}'; give a number, 1 or more"
   done
-  while [ $# -gt 0 ] && [ "$1" != -- ]; do preparing+=("$1"); shift; done
+}
+
+main() {
+  local preparing=() arch own plugin train splits trained_on
+  check_numbers
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    case $1 in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
+    preparing+=("$1")
+    shift
+  done
   [ $# -eq 0 ] || shift
   case "$AVERAGE $* " in
     0\ *) ;;
     *' --no-epoch-checkpoints '*) die "--no-epoch-checkpoints: AVERAGE=$AVERAGE wants checkpoints of epochs" ;;
   esac
+  limit_threads 1
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
   data=$(prepare "${preparing[@]}") || exit 1
@@ -132,36 +174,18 @@ main() {
   out=${OUT:-$root/runs/nmt/$(basename -- "$data")}
   lock "$out"
   arch=$(value_of --arch "${OURS[@]}" "$@")
-  if [ "$arch" = attn_lstm_multi30k ]; then share_embeddings; fi
-  case $arch in
-    attn_* | seq2seq_lstm) train=("${OURS[@]}") ;;
-    *) train=("${OTHERS[@]}") ;;
-  esac
-  train=(--task attn_translation "${train[@]}" "${RECIPE[@]}" --max-update "$UPDATES" --log-format json --log-interval 200
-    --best-checkpoint-metric bleu --maximize-best-checkpoint-metric)
-  if [ "$AVERAGE" -eq 0 ]; then train+=(--no-epoch-checkpoints); else train+=(--keep-last-epochs "$AVERAGE"); fi
-  case $(value_of --lr-scheduler "${RECIPE[@]}" "$@") in
-    polynomial_decay) train+=(--total-num-update "$UPDATES") ;; # others do not know it
-  esac
-  train+=("$@")
+  own=$(value_of --user-dir "$@")
+  plugin=${own:-$root/fairseq_attn_plugin}
+  train_options "$@"
   trained_on=$(data_sum)
   claim "$out" "data $trained_on | average $AVERAGE | train ${train[*]}"
   mend "$out"
   SHOWN=--updates step "$out" train "$bin/fairseq-train" "$data" --user-dir "$plugin" "${train[@]}" \
     --save-dir "$out/checkpoints" --log-file "$out/train.jsonl"
   step "$out" model make_model
-
-  weights=$(weights_of "$out/model/checkpoint.pt") || die "$out/model/checkpoint.pt cannot be read (see above)"
-  decode=(--task attn_translation --beam "$BEAM" --max-len-a 2 --max-len-b 50 --max-tokens 4000 --scoring sacrebleu
-    $weights)
-  read -ra splits <<<"${SPLITS:-$(test_splits | tr '\n' ' ')}"
-  for split in "${splits[@]}"; do
-    renew "$out" "generate-$split" "${decode[*]}"
-    step "$out" "generate-$split" "$bin/fairseq-generate" "$data" --user-dir "$plugin" "${decode[@]}" \
-      --path "$out/model/checkpoint.pt" --gen-subset "$split" --results-path "$out"
-  done
+  decode
   report "$out" "$root/scripts/nmt_report.py" run "$out" "$data" "${splits[@]}"
-  case ${train[*]} in *"${OURS[*]}"*) say "translate with: bash scripts/translate.sh $out/model" ;; esac
+  case ${train[*]} in *"${OURS[*]}"*) say "translate with: bash scripts/translate.sh ${own:+--user-dir $own }$out/model" ;; esac
   say "translations, scores, pictures and logs: $out"
 }
 

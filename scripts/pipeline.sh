@@ -1,6 +1,6 @@
-# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, report, claim, lock, share_cores, job,
-# finish. Sourced by them; before any of these functions is called, `script` (its name without .sh) and `root` (of the
-# project) are set, and before step, mend and report `bin` (of the environment).
+# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, report, claim, lock, limit_threads,
+# share_cores, job, finish. Sourced by them; before any of these functions is called, `script` (its name without .sh) and
+# `root` (of the project) are set, and before step, mend and report `bin` (of the environment).
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
 die() { printf '%s.sh: %s\n' "$script" "$*" >&2; exit 1; }
@@ -108,12 +108,14 @@ lock() {
   echo $$ >"$1/.lock"
 }
 
+# limit_threads JOBS: the matrices are small, more than two threads would wait for each other.
+limit_threads() { export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || $1 > 1 ? 1 : 2))}; }
+
 # Makes ready for jobs: JOBS= says how many run at once.
 share_cores() {
   JOBS=${JOBS:-1} started=()
   case $JOBS in 0* | *[!0-9]*) die "JOBS: got '$JOBS'; give a number, 1 or more" ;; esac
-  # The matrices are small: more than two threads would wait for each other.
-  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || JOBS > 1 ? 1 : 2))}
+  limit_threads "$JOBS"
   trap stop EXIT
 }
 

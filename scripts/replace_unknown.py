@@ -8,7 +8,7 @@ from pathlib import Path
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
-from fairseq_attn_plugin.evaluation import unknown_words  # noqa: E402
+from fairseq_attn_plugin.evaluation import unknown_words, whole_files  # noqa: E402
 from fairseq_attn_plugin.evaluation.generation_log import read_generation_log  # noqa: E402
 
 
@@ -51,17 +51,12 @@ def replaced(args) -> tuple:
 
 def write(lines: list, out: str) -> None:
     """Writes the lines; the file gets its name only when it is complete."""
-    text = "".join(line + "\n" for line in lines).encode("utf-8")
-    if out == "-":
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
+    text = "".join(line + "\n" for line in lines)
+    if out != "-":
+        whole_files.write_text(out, text)
         return
-    half = Path(out + ".part")
-    try:
-        half.write_bytes(text)
-        half.replace(out)
-    finally:
-        half.unlink(missing_ok=True)
+    sys.stdout.buffer.write(text.encode("utf-8"))
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="translate.sh", description=__doc__)
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="checkpoint.pt and what belongs to it")
     parser.add_argument("--beam", type=positive, default=5, metavar="N", help="default: %(default)s")
+    parser.add_argument("--user-dir", metavar="DIR", help="of a score of your own, which the model was trained with")
     parser.add_argument("--to", metavar="LANGUAGE", help="for a model with several target languages")
     parser.add_argument(
         "--buffer-size", type=positive, metavar="N",
@@ -36,7 +37,8 @@ def main() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        translator = AttnRNNModel.from_pretrained(args.model_dir)
+        own = {"user_dir": args.user_dir} if args.user_dir else {}
+        translator = AttnRNNModel.from_pretrained(args.model_dir, **own)
         if torch.cuda.is_available():
             translator.to("cuda")
         translate(translator, args)

@@ -43,6 +43,7 @@ esac
 while [ $# -gt 0 ]; do case $1 in --save-dir) out=$2 ;; esac; shift; done
 mkdir -p "$out"
 touch "$out"/checkpoint{8,9,10,11,_best,_last,_2_500}.pt
+[ "${BREAK:-}" != within ] || echo further >"$out/checkpoint_last.pt"
 [ "${BREAK:-}" != data ] || echo '{"other": 1}' >"$DATA/data.json"
 """
 GENERATE = r"""#!/usr/bin/env bash
@@ -146,6 +147,31 @@ def test_what_prepares_the_text(checkout, options, script):
     assert checkout.calls()[0] == " ".join([script, *PAIR, *options])
     assert "/checkpoints/checkpoint_best.pt" in checkout.calls("average")[0], "unless epochs are averaged"
     assert "--no-epoch-checkpoints" in checkout.calls("train")[0]
+
+
+def test_the_end_of_a_training_within_an_epoch_is_averaged_too(checkout):
+    assert checkout.run(*PAIR, AVERAGE="2", BREAK="within").returncode == 0
+    words = checkout.calls("average")[0].split(".pt")
+    assert [Path(word).name for word in words] == ["checkpoint", "checkpoint11", "checkpoint_last", ""]
+
+
+def test_the_best_checkpoint_is_not_the_one_with_the_highest_loss(checkout):
+    for number, (metric, maximized) in enumerate([("chrf", True), ("loss", False), ("error_rate", False)]):
+        options = ("--", "--best-checkpoint-metric", metric)
+        assert checkout.run(*PAIR, *options, OUT=f"{checkout.out}{number}").returncode == 0
+        assert ("--maximize" in checkout.calls("train")[-1]) == maximized
+
+
+def test_a_score_of_ones_own_is_known_when_it_decodes(checkout):
+    result = checkout.run(*PAIR, "--", "--user-dir", "mine", "--attention-score", "distance")
+    commands = checkout.calls("train") + checkout.calls("generate")
+    assert len(commands) == 3 and all(f" {checkout.data} --user-dir mine " in call for call in commands)
+    assert f"translate.sh --user-dir mine {checkout.out}/model" in result.stderr
+
+
+def test_help_is_found_among_the_words(checkout):
+    result = checkout.run(*PAIR, "--help")
+    assert result.returncode == 0 and result.stdout.startswith("From raw parallel text") and not checkout.calls()
 
 
 def test_models_of_fairseq_get_options_that_they_have(checkout):
@@ -269,20 +295,27 @@ def test_comparisons_run_every_model_with_the_same_options(checkout):
     result = checkout.run("lstm", "--from", "x", "--", "--lr", "0.1", script="nmt_compare")
     assert result.returncode == 0, result.stderr
     trains = checkout.calls("train")
-    assert ["--arch lstm " in call for call in trains] == [True, False, True, False]
+    assert ["--arch lstm " in call for call in trains] == [True, True, False] * 2
+    assert ["--total-num-update" in call for call in trains] == [False, True, True] * 2, "inverse_sqrt has no end"
     assert all(call.rindex("--lr 0.1") > call.rindex("--lr 0.002") for call in trains)
     prepared = [call.split()[1:] for call in checkout.calls("prepare")]
-    assert prepared == [[*pair, "--from", "x"] for pair in (PAIR, ("--source", "en", "--target", "de")) for _ in "12"]
+    assert prepared == [[*pair, "--from", "x"] for pair in (PAIR, ("--source", "en", "--target", "de")) for _ in "123"]
     compared = checkout.calls("report")[-1]
-    places = [compared.index(f"{checkout.out}/{model}-{pair}") for pair in PAIRS for model in ("lstm", "attention")]
+    models = ("usual", "lstm", "attention")
+    places = [compared.index(f"{checkout.out}/{model}-{pair}") for pair in PAIRS for model in models]
     assert places == sorted(places)
-    assert "got 'lstn'; choose from lstm, " in last_line(checkout.run("lstn", script="nmt_compare"))
+    for given, words in [
+        ("lstn", "got 'lstn'; choose from lstm, "),
+        ("mechanisms --source cs", "--source: the languages are those of mechanisms"),
+        ("lstm --vocabulary=separate", "--vocabulary=separate: fairseq's lstm is given one dictionary"),
+    ]:
+        assert words in last_line(checkout.run(*given.split(), script="nmt_compare"))
 
 
 def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):
     result = checkout.run("lstm", script="nmt_compare", JOBS="2", OMP_NUM_THREADS="", BREAK="together")
     assert result.returncode == 0, result.stderr
-    assert len(checkout.calls("train")) == 4 and len(checkout.calls("report")) == 5
+    assert len(checkout.calls("train")) == 6 and len(checkout.calls("report")) == 7
     shutil.rmtree(checkout.out)
     result = checkout.run("lstm", script="nmt_compare", JOBS="2", BREAK="error")
     assert result.returncode == 1 and "failed: ValueError: --lr: got x" in last_line(result)
@@ -362,6 +395,8 @@ def test_runs_are_compared_where_their_references_are_the_same(tmp_path):
         ("run 0", "test", False), ("run 1", "test_en", True), ("run 2", "test", False),
     ]  # fmt: skip
     assert rows[1]["BLEU"]["p_value"] < 0.05 and rows[0]["BLEU"]["score"] == pytest.approx(100)
+    with pytest.raises(ValueError, match="two runs are called 'run 2'"):
+        translation_report.table([*runs, runs[2]])
 
 
 @pytest.mark.slow

@@ -113,8 +113,8 @@ def test_characters_are_counted_in_one_normal_form():
 
 def test_lines_end_at_line_feeds_only(tmp_path):
     path = tmp_path / "text"
-    path.write_bytes("a\u2028b\x85\r\n\n\rc\x0b\x1cd".encode())
-    assert scoring.read_lines(path) == ["a\u2028b\x85\r", "", "\rc\x0b\x1cd"]
+    path.write_bytes("\ufeffa\u2028b\x85\r\n\n\rc\x0b\x1cd".encode())
+    assert scoring.read_lines(path) == ["a\u2028b\x85\r", "", "\rc\x0b\x1cd"], "no byte order mark"
     path.write_bytes(b"")
     assert scoring.read_lines(path) == []
 

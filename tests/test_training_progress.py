@@ -11,6 +11,9 @@ LOG = [
      "nmt:   run  update 20  loss 9.5  words a second 813"),
     ('… | INFO | valid | {"epoch": 1, "valid_loss": "5", "valid_nll_loss": "4", "valid_ppl": "9", "valid_chrf": "44", '
      '"valid_best_bleu": "3", "valid_num_updates": "99"}\n', "nmt:   run  epoch 1  loss 5  nll_loss 4  chrf 44"),
+    ("… | WARNING | fairseq.tasks | 1,203 samples have invalid sizes and will be skipped, max_positions=(500, 500), "
+     "first few sample ids=[7]\n",
+     "nmt:   run  1,203 sentence pairs are left out: more than (500, 500) tokens (--max-tokens or positions)"),
     ('… | INFO | train | {"epoch": 1, "train_loss": "8", "train_num_updates": "99"}\n', None),
 ]  # fmt: skip
 
@@ -33,4 +36,5 @@ def test_each_line_is_shown_before_the_next_one_comes():
 def test_updates_are_shown_where_they_are_asked_for_and_nothing_twice():
     lines = [line for line, _ in LOG]
     with run() as process:
-        assert process.communicate("".join(lines + lines))[0] == LOG[2][1] + "\n"
+        expected = f"{LOG[2][1]}\n{LOG[3][1]}\n"
+        assert process.communicate("".join(lines[:3] * 2 + lines[3:] * 2))[0] == expected

@@ -33,7 +33,7 @@ class Scored:
 
 
 def read_lines(path) -> List[str]:
-    r"""Lines of a text; only ``\n`` ends one, the last may lack it.
+    r"""Lines of a text; only ``\n`` ends one, the last may lack it. A byte order mark is left out.
 
     Raises:
         ValueError: not UTF-8, with the line.
@@ -45,7 +45,7 @@ def read_lines(path) -> List[str]:
     texts = []
     for number, line in enumerate(lines, 1):
         try:
-            texts.append(line.decode("utf-8"))
+            texts.append(line.decode("utf-8").removeprefix("\ufeff" if number == 1 else ""))
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file, with iconv") from None
     return texts

@@ -156,8 +156,12 @@ def comparison(runs: Sequence[Run]) -> List[Dict[str, Any]]:
 
 
 def table(runs: Sequence[Run]) -> str:
-    """One row per run and test set."""
+    """One row per run and test set. ValueError: two runs have one label."""
     by_label = {run.label: run.report for run in runs}
+    if len(by_label) < len(runs):
+        labels = [run.label for run in runs]
+        twice = max(labels, key=labels.count)
+        raise ValueError(f"two runs are called {twice!r}; give each a folder, or a label, of its own name")
     if len(runs) == 1:
         tests = runs[0].report["tests"].items()
         rows = [{"label": runs[0].label, "test set": split, **test["systems"][0]} for split, test in tests]

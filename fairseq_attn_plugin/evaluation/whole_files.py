@@ -6,15 +6,18 @@ from typing import Any
 
 
 def write(path, content: bytes) -> None:
-    """Writes a file; what has the name already stays until then.
+    """Writes a file; what has the name already stays until then. A link stays one, a device is written to.
 
     Raises:
         OSError: it cannot be written, with this name.
     """
-    half = Path(f"{path}.part")
+    real = Path(path).resolve()
+    ready = real.is_file() or not Path(path).exists()
+    half = real.with_name(f"{real.name}.part")
     try:
-        half.write_bytes(content)
-        half.replace(path)
+        (half if ready else Path(path)).write_bytes(content)
+        if ready:
+            half.replace(real)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:

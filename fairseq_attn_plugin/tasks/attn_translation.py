@@ -26,6 +26,7 @@ SCORES = [metrics.CorpusScore(name) for name in ("bleu", "chrf")]
 SUMS = {score.name: [f"_translation_{score.name}_{i}" for i in range(score.size)] for score in SCORES}
 SYMBOL_SUMS = [f"_translation_{name}" for name in ("correct", "sentences", "distance", "length")]
 BETTER = {"bleu": "higher", "chrf": "higher", "exact_match": "higher", "error_rate": "lower"}
+LOSSES = ("loss", "nll_loss", "ppl")
 NEVER = "\ufffe"  # no character: what is unknown in a reference is in no hypothesis
 
 
@@ -82,6 +83,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         self.state.merge_state_dict({"translation": _identity(self.settings)})
         self._search = validation_search(cfg, "translation_valid", least_beam=0)
         self._restored = False
+        self._positions = None
         self._generator = None
         self._signatures_logged = False
 
@@ -120,6 +122,8 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         super().load_dataset(split, epoch, combine, **kwargs)
         if split == "test":
             self.datasets[split].shuffle = False
+        if split != "train" and self._positions is not None:
+            _check_lengths(self.datasets[split], self._positions, f"{self.folder}: sentence {{}} of {split}")
 
     def can_reuse_epoch_itr(self, dataset) -> bool:
         """False for the training data: batches are made anew for each epoch, and a resumed training finds the same."""
@@ -173,6 +177,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
                 mine = _identity(self.settings)
                 _check_identity(saved, "the checkpoint", mine, self.folder, f", or {resumed.remedy}")
         model = super().build_model(cfg, from_checkpoint)
+        self._positions = utils.resolve_max_positions(self.max_positions(), model.max_positions())
         if self.cfg.translation_valid_beam:
             self._generator = self.build_generator([model], self._search)
         return model
@@ -251,6 +256,15 @@ def _check_path(data: str):
                          "give a path without it")  # fmt: skip
 
 
+def _check_lengths(dataset, positions: Tuple[int, int], who: str):
+    """Raises a ValueError where a sentence is longer than the model takes; fairseq would notice after an epoch."""
+    for number, sizes in enumerate(map(dataset.size, range(len(dataset))), 1):
+        if any(size > limit for size, limit in zip(sizes, positions)):
+            raise ValueError(f"{who.format(number)} has {sizes[0]} source and {sizes[1]} target tokens, but "
+                             f"--max-source-positions is {positions[0]}, --max-target-positions {positions[1]}; "
+                             "give more, or leave the sentence out")  # fmt: skip
+
+
 def _identity(settings: Dict[str, Any]) -> Dict[str, Any]:
     return {name: settings[name] for name in IDENTITY}
 
@@ -290,12 +304,13 @@ def _check_options(cfg: AttnTranslationConfig):
 def _check_best_metric(cfg: AttnTranslationConfig, logged: List[str]):
     """Raises a ValueError where training would end for want of the metric, or keep the worst checkpoint."""
     name = cfg.translation_best_metric
-    if name not in BETTER:
+    better = "lower" if name in LOSSES else BETTER.get(name)
+    if better is None:
         return
-    if name not in logged:
+    if name not in (*logged, *LOSSES):
         remedy = f"choose from loss, {', '.join(logged)}" if logged else "give --translation-valid-beam 1 or more"
         raise ValueError(f"--best-checkpoint-metric: got {name!r}, which validation will not log; {remedy}")
-    if bool(cfg.translation_maximize) != (BETTER[name] == "higher"):
-        verb = "add" if BETTER[name] == "higher" else "leave out"
-        raise ValueError(f"--best-checkpoint-metric {name}: {BETTER[name]} is better; {verb} "
+    if bool(cfg.translation_maximize) != (better == "higher"):
+        verb = "add" if better == "higher" else "leave out"
+        raise ValueError(f"--best-checkpoint-metric {name}: {better} is better; {verb} "
                          "--maximize-best-checkpoint-metric")  # fmt: skip

@@ -1,11 +1,15 @@
 """Batches that lose no sentence."""
 
+from typing import Optional
+
+import numpy as np
+
 
 class EverySentence:
     """To be inherited before a fairseq task: ``get_batch_iterator`` hands out every sentence.
 
     fairseq-fixed leaves the last batch out, the longest sentences, where their number is no multiple of
-    ``--required-batch-size-multiple``.
+    ``--required-batch-size-multiple``; and validation would end at a sentence that is longer than ``--max-tokens``.
     """
 
     def may_lose_sentences(self, dataset) -> bool:
@@ -17,13 +21,23 @@ class EverySentence:
         return any(dataset is loaded for loaded in self.datasets.values())
 
     def get_batch_iterator(
-        self, dataset, *args, required_batch_size_multiple: int = 1, disable_iterator_cache: bool = False, **kwargs
+        self,
+        dataset,
+        max_tokens: Optional[int] = None,
+        *args,
+        required_batch_size_multiple: int = 1,
+        disable_iterator_cache: bool = False,
+        **kwargs,
     ):
-        """fairseq's, but no sentence is dropped, and no iterator over typed lines is kept."""
+        """fairseq's, but no sentence is dropped, and no iterator over typed lines is kept. Outside training a sentence
+        that is longer than ``max_tokens`` makes every batch so large."""
         if not self.may_lose_sentences(dataset) or len(dataset) < required_batch_size_multiple:
             required_batch_size_multiple = 1
+        if max_tokens is not None and len(dataset) and dataset is not self.datasets.get("train"):
+            max_tokens = max(max_tokens, int(dataset.num_tokens_vec(np.arange(len(dataset))).max()))
         return super().get_batch_iterator(
             dataset,
+            max_tokens,
             *args,
             required_batch_size_multiple=required_batch_size_multiple,
             disable_iterator_cache=disable_iterator_cache or not self.is_split(dataset),
