@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from full_disk import full_disk
 
-from fairseq_attn_plugin.evaluation import plots, report
+from fairseq_attn_plugin.evaluation import plots, report, whole_files
 from fairseq_attn_plugin.evaluation.generation_log import Hypothesis, Sentence, attention_axes, read_generation_log
 from fairseq_attn_plugin.evaluation.training_log import TrainingLog, read_training_log
 
@@ -326,3 +327,18 @@ def test_many_curves_can_be_told_apart():
     looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}
     assert len(looks) == len(curves)
     assert [text.get_text() for text in figure.legends[0].texts] == [curve.label for curve in curves]
+
+
+def test_a_file_is_replaced_behind_a_link_and_a_pipe_stays_one(tmp_path):
+    link, pipe, found = tmp_path / "link", tmp_path / "pipe", []
+    (tmp_path / "file").write_text("old")
+    link.symlink_to("file")
+    whole_files.write_text(link, "new")
+    assert link.is_symlink() and (tmp_path / "file").read_text() == "new"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader.start()
+    whole_files.write_text(pipe, "through")
+    reader.join(timeout=20)
+    assert found == ["through"] and pipe.is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
