@@ -8,7 +8,8 @@
 #   OPTION             goes to fairseq-train, after the script's own ones: --dropout 0.4 --arch attn_gru_additive;
 #                      --user-dir DIR, of a score of your own, also to fairseq-generate
 #   UPDATES=N          of the training, over which the learning rate falls to zero; unset: 6000. More text wants more
-#   AVERAGE=N          the model is the mean of the last N epochs; 0: the checkpoint with the best BLEU in validation
+#   AVERAGE=N          the model is the mean of the last N epochs, the last of which may be a part of one; 0: the checkpoint
+#                      with the best BLEU in validation
 #   BEAM=N             of the decoding; unset: 5
 #   SPLITS="test"      what is decoded and scored; unset: every test set. To choose settings, SPLITS=valid
 #   OUT=DIR            where everything goes; unset: runs/nmt/<set>.<source>-<target>
@@ -60,11 +61,14 @@ prepare() {
 
 # The last epochs, as many as are averaged, the end of a training within an epoch being one; or the best one.
 chosen_checkpoints() {
-  local folder=$out/checkpoints epochs
-  if [ "$AVERAGE" -eq 0 ]; then echo "$folder/checkpoint_best.pt"; return; fi
-  epochs=$(find "$folder" -regex '.*/checkpoint[0-9]+\.pt' | sort -V)
-  cmp -s "$folder/checkpoint_last.pt" "${epochs##*$'\n'}" || epochs+=$'\n'$folder/checkpoint_last.pt
-  tail -n "$AVERAGE" <<<"${epochs#$'\n'}"
+  local last=$out/checkpoints/checkpoint_last.pt epochs newest
+  if [ "$AVERAGE" -eq 0 ]; then echo "$out/checkpoints/checkpoint_best.pt"; return; fi
+  epochs=$(find "$out/checkpoints" -regex '.*/checkpoint[0-9]+\.pt' | sort -V)
+  newest=${epochs##*$'\n'}
+  {
+    [ -z "$epochs" ] || echo "$epochs"
+    [ ! "$last" -nt "$newest" ] || cmp -s "$last" "$newest" || echo "$last"
+  } | tail -n "$AVERAGE"
 }
 
 # Stands for the data folder: its data.json has the checksums of the raw text, dictionaries and sentencepiece models.
@@ -74,6 +78,7 @@ data_sum() { sha256sum <"$data/data.json" | cut -d' ' -f1; }
 make_model() {
   local model=$out/model checkpoints
   mapfile -t checkpoints < <(chosen_checkpoints)
+  [ ${#checkpoints[@]} -gt 0 ] || { echo "AVERAGE=$AVERAGE: $out/checkpoints has no checkpoint of an epoch"; return 1; }
   rm -rf -- "$model.part" && mkdir -- "$model.part" &&
     "$bin/python" -W ignore "$root/scripts/average_checkpoints.py" "$model.part/checkpoint.pt" "${checkpoints[@]}" &&
     find "$data" -maxdepth 1 \( -name 'dict.*.txt' -o -name 'sentencepiece*.model' -o -name data.json \) \
@@ -111,7 +116,7 @@ train_options() {
   metric=$(value_of --best-checkpoint-metric --best-checkpoint-metric bleu "$@")
   train=(--task attn_translation "${train[@]}" "${RECIPE[@]}" --max-update "$UPDATES" --log-format json --log-interval 200
     --save-interval-updates 2000 --keep-interval-updates 1 --best-checkpoint-metric "$metric")
-  case $metric in bleu | chrf | exact_match) train+=(--maximize-best-checkpoint-metric) ;; esac # a flag: not undone later
+  case $metric in bleu | chrf | exact_match) train+=(--maximize-best-checkpoint-metric) ;; esac # cannot be undone
   if [ "$AVERAGE" -eq 0 ]; then train+=(--no-epoch-checkpoints); else train+=(--keep-last-epochs "$AVERAGE"); fi
   case $(value_of --lr-scheduler "${RECIPE[@]}" "$@") in
     polynomial_decay) train+=(--total-num-update "$UPDATES") ;; # others do not know it
@@ -119,7 +124,7 @@ train_options() {
   train+=("$@")
 }
 
-# Translates the test sets, and sets splits to their names. No sentence is too long.
+# Translates the test sets, and sets splits to their names. No sentence is too long for a recurrent model.
 decode() {
   local split weights words
   weights=$(weights_of "$out/model/checkpoint.pt") || die "$out/model/checkpoint.pt cannot be read (see above)"
@@ -185,7 +190,9 @@ main() {
   step "$out" model make_model
   decode
   report "$out" "$root/scripts/nmt_report.py" run "$out" "$data" "${splits[@]}"
-  case ${train[*]} in *"${OURS[*]}"*) say "translate with: bash scripts/translate.sh ${own:+--user-dir $own }$out/model" ;; esac
+  case ${train[*]} in
+    *"${OURS[*]}"*) say "translate with: bash scripts/translate.sh ${own:+--user-dir $own }$out/model" ;;
+  esac
   say "translations, scores, pictures and logs: $out"
 }
 

@@ -62,14 +62,16 @@ mechanisms() {
 }
 
 targets() {
-  local pair folder folders=()
-  model "de→{en,fr}" "de-en+fr" de en,fr --tag-target --
+  local pair folder twice folders=()
   if [ -n "${SINGLE:-}" ]; then read -ra folders <<<"$SINGLE"; else
     for pair in de-en de-fr; do
       for folder in "$root"/runs/nmt/*."$pair"; do [ ! -e "$folder/report.json" ] || folders+=("$folder"); done
     done
   fi
-  for folder in "${folders[@]}"; do runs+=("${folder##*/}=$folder"); done
+  twice=$(for folder in "${folders[@]}"; do basename -- "$folder"; done | sort | uniq -d)
+  [ -z "$twice" ] || die "SINGLE: two folders are called $twice; the table names them so"
+  model "de→{en,fr}" "de-en+fr" de en,fr --tag-target --
+  for folder in "${folders[@]}"; do runs+=("$(basename -- "$folder")=$folder"); done
 }
 
 main() {
@@ -79,14 +81,20 @@ main() {
   shift
   preparing=() training=() runs=()
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    case $mode$1 in
-      *--source* | *--target*) die "$1: the languages are those of $mode (see --help); for others use nmt.sh" ;;
-      lstm--vocabulary*) die "$1: fairseq's lstm shares one table here, for which joint makes the dictionary" ;;
+    case $1 in
+      -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
+      --source | --source=* | --target | --target=*)
+        die "$1: the languages are those of $mode (see --help); for others use nmt.sh" ;;
+      --vocabulary | --vocabulary=*)
+        [ "$mode" != lstm ] || die "$1: fairseq's lstm shares one table here, for which joint makes the dictionary" ;;
     esac
     preparing+=("$1")
     shift
   done
   [ $# -eq 0 ] || { shift; training=("$@"); }
+  case "$mode ${training[*]}" in
+    lstm*--dropout[\ =]*) die "--dropout: $mode compares two values of it; for another use nmt.sh" ;;
+  esac
   out=${OUT:-$root/runs/nmt-$mode}
   share_cores
   lock "$out"

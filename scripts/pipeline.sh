@@ -48,24 +48,26 @@ renew() {
 
 # mend FOLDER: readies the checkpoints of a training that did not come to its end. Those that a kill left half written
 # are removed; where checkpoint_last.pt is among them, the training goes on from the newest of the others, if there is
-# one.
+# one, and so does checkpoint_best.pt, of which the half written file was a copy.
 mend() {
-  local folder=$1/checkpoints path newest=
+  local folder=$1/checkpoints path newest= missing=()
   [ ! -e "$1/train.done" ] || return 0
   for path in "$folder"/*.pt; do
     [ -e "$path" ] && ! "$bin/python" -m zipfile -t "$path" >/dev/null 2>&1 || continue
     say "$path was left half written: removed"
     rm -- "$path"
+    case $path in */checkpoint_best.pt) missing=("$path") ;; esac
   done
-  [ ! -e "$folder/checkpoint_last.pt" ] || return 0
+  [ -e "$folder/checkpoint_last.pt" ] || missing+=("$folder/checkpoint_last.pt")
   for path in "$folder"/*.pt; do
     [ ! -e "$path" ] || { [ -n "$newest" ] && [ ! "$path" -nt "$newest" ]; } || newest=$path
   done
-  if [ -n "$newest" ]; then
-    say "the training goes on from $newest"
-    cp -- "$newest" "$folder/checkpoint_last.part"
-    mv -- "$folder/checkpoint_last.part" "$folder/checkpoint_last.pt"
-  fi
+  [ -n "$newest" ] || return 0
+  for path in "${missing[@]}"; do
+    say "${path##*/} is taken from $newest"
+    cp -p -- "$newest" "$path.part"
+    mv -- "$path.part" "$path"
+  done
 }
 
 # report FOLDER SCRIPT...: runs a Python script that prints a table; its warnings are shown, its log is FOLDER/report.log.

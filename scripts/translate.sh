@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Translates raw text: sentences on stdin, one a line, their translations on stdout, line by line.
 #
-# usage: bash scripts/translate.sh MODEL_DIR [--beam 5] [--to LANGUAGE] [--buffer-size N] [--json] <IN >OUT
+# usage: bash scripts/translate.sh MODEL_DIR [--beam 5] [--to LANGUAGE] [--buffer-size N] [--json]
+#          [--user-dir DIR] <IN >OUT
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 set -euo pipefail
 

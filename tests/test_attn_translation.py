@@ -6,7 +6,6 @@ import logging
 import re
 import shutil
 import sys
-from types import SimpleNamespace
 
 import pytest
 import sacrebleu
@@ -127,7 +126,7 @@ def test_a_checkpoint_of_another_data_folder_is_an_error(data, difference, when,
     options = {"translation_save_dir": str(tmp_path)}
     if when == "finetuning":
         options["translation_finetune_from_model"] = str(tmp_path / name)
-    monkeypatch.setattr(FairseqTask, "build_model", lambda *args: SimpleNamespace(max_positions=lambda: (9, 9)))
+    monkeypatch.setattr(FairseqTask, "build_model", lambda *args: torch.nn.Linear(1, 1))
     monkeypatch.setattr(FairseqTask, "build_generator", lambda *args: None)
 
     def start(state):
@@ -226,8 +225,9 @@ def test_no_sentence_is_lost_not_even_an_empty_one(command, split, tmp_path):
     write_settings(data, "none")
     task = task_of(data, train_subset="train", dataset_impl="mmap", required_seq_len_multiple=1)
     task.load_dataset(split)
+    room = 40 if split == "train" else 3  # a long sentence makes larger batches, outside training
     batches = task.get_batch_iterator(
-        task.dataset(split), 40 if split == "train" else 3, required_batch_size_multiple=8, max_positions=(1024, 1024)
+        task.dataset(split), max_tokens=room, required_batch_size_multiple=8, max_positions=(1024, 1024)
     )  # fmt: skip
     seen = [index for batch in batches.next_epoch_itr(shuffle=False) for index in batch["id"].tolist()]
     assert sorted(seen) == list(range(13))
@@ -293,23 +293,10 @@ def test_the_commands_speak_raw_text(data, command, root, monkeypatch, caplog, t
         train(command, other, root / "another", *resumed)
     with pytest.raises(ValueError, match=f"^{other}: sha256 is .* of dict.en.txt, but the checkpoint"):
         command("generate", decode.replace(str(folder), str(other)))
-    with pytest.raises(ValueError, match="sentence 1 of valid has .*, but --max-source-positions is 3, --max-target-"):
-        command("generate", decode, "--gen-subset valid --max-source-positions 3")
     with pytest.raises(ValueError, match="^--post-process: got 'sentencepiece', but"):
         command("generate", decode, "--post-process sentencepiece")
     with pytest.raises(ValueError, match="^--bpe: got 'bert', but"):
         command("generate", decode, "--bpe bert")
-
-
-def test_a_training_that_stopped_within_an_epoch_goes_on_exactly(data, command, tmp_path):
-    options = "--max-tokens 150 --dropout 0.2 --save-interval-updates 5 --disable-validation"
-    train(command, data(), tmp_path / "straight", options)
-    within = tmp_path / "straight" / "checkpoint_1_5.pt"
-    assert load(within)["extra_state"]["train_iterator"]["iterations_in_epoch"] == 5
-    train(command, data(), tmp_path / "resumed", options, "--restore-file", within)
-    straight, resumed = (load(tmp_path / name / "checkpoint_last.pt") for name in ("straight", "resumed"))
-    assert straight["extra_state"]["train_iterator"] == resumed["extra_state"]["train_iterator"]
-    assert all(torch.equal(value, resumed["model"][name]) for name, value in straight["model"].items())
 
 
 def test_one_model_for_two_target_languages(data, command, root, monkeypatch):

@@ -336,7 +336,7 @@ def test_a_file_is_replaced_behind_a_link_and_a_pipe_stays_one(tmp_path):
     whole_files.write_text(link, "new")
     assert link.is_symlink() and (tmp_path / "file").read_text() == "new"
     os.mkfifo(pipe)
-    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()), daemon=True)
     reader.start()
     whole_files.write_text(pipe, "through")
     reader.join(timeout=20)

@@ -41,7 +41,7 @@ esac
 while [ $# -gt 0 ]; do case $1 in --save-dir) out=$2 ;; esac; shift; done
 mkdir -p "$out"
 touch "$out"/checkpoint{8,9,10,11,_best,_last,_2_500}.pt
-[ "${BREAK:-}" != within ] || echo further >"$out/checkpoint_last.pt"
+[ "${BREAK:-}" != within ] || { sleep 0.1; echo further >"$out/checkpoint_last.pt"; }
 [ "${BREAK:-}" != data ] || echo '{"other": 1}' >"$DATA/data.json"
 """
 GENERATE = r"""#!/usr/bin/env bash
@@ -272,21 +272,30 @@ def test_a_killed_script_takes_its_training_along_and_is_resumed(checkout):
     assert first == second and "--save-dir" in first
 
 
-def test_half_written_checkpoints_are_removed_and_the_last_is_taken_from_the_newest(checkout):
+@pytest.mark.parametrize(
+    "damaged, left",
+    [
+        (("4", "_last"), {"_best": "_best", "3": "3", "_last": "3"}),
+        (("_best",), {"_best": "_last", "3": "3", "4": "4", "_last": "_last"}),
+        (("_best", "_last"), {"_best": "4", "3": "3", "4": "4", "_last": "4"}),
+    ],
+)
+def test_half_written_checkpoints_are_removed_and_taken_from_the_newest(checkout, damaged, left):
     folder = checkout.out / "checkpoints"
     folder.mkdir(parents=True)
-    for number, name in enumerate(("checkpoint_best", "checkpoint3", "checkpoint4", "checkpoint_last")):
-        with zipfile.ZipFile(folder / f"{name}.pt", "w") as archive:
+    whole = {}
+    for number, name in enumerate(("_best", "3", "4", "_last")):
+        path = folder / f"checkpoint{name}.pt"
+        with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("data", name * 100)
-        os.utime(folder / f"{name}.pt", (number, number))
-    whole = (folder / "checkpoint3.pt").read_bytes()
-    for name in ("checkpoint4", "checkpoint_last"):
-        path = folder / f"{name}.pt"
-        path.write_bytes(path.read_bytes()[:60])
+        whole[name] = path.read_bytes()
+        path.write_bytes(whole[name][:60] if name in damaged else whole[name])
+        os.utime(path, (number, number))
     result = checkout.run(*PAIR, BREAK="error")
-    assert result.stderr.count("left half written: removed") == 2
-    assert sorted(path.stem for path in folder.iterdir()) == ["checkpoint3", "checkpoint_best", "checkpoint_last"]
-    assert (folder / "checkpoint_last.pt").read_bytes() == whole and "goes on from" in result.stderr
+    assert result.stderr.count("left half written: removed") == len(damaged)
+    assert {path.stem.removeprefix("checkpoint"): path.read_bytes() for path in folder.iterdir()} == {
+        name: whole[origin] for name, origin in left.items()
+    }
 
 
 def test_comparisons_run_every_model_with_the_same_options(checkout):
@@ -304,6 +313,7 @@ def test_comparisons_run_every_model_with_the_same_options(checkout):
     for given, words in [
         ("lstn", "got 'lstn'; choose from lstm, "),
         ("mechanisms --source cs", "--source: the languages are those of mechanisms"),
+        ("lstm -- --dropout=0.4", "--dropout: lstm compares two values of it"),
         ("lstm --vocabulary=separate", "--vocabulary=separate: fairseq's lstm shares one table"),
     ]:
         assert words in last_line(checkout.run(*given.split(), script="nmt_compare"))

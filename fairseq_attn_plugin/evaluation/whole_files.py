@@ -12,12 +12,14 @@ def write(path, content: bytes) -> None:
         OSError: it cannot be written, with this name.
     """
     real = Path(path).resolve()
-    ready = real.is_file() or not Path(path).exists()
     half = real.with_name(f"{real.name}.part")
     try:
-        (half if ready else Path(path)).write_bytes(content)
-        if ready:
-            half.replace(real)
+        if str(path).startswith("/dev/") or Path(path).exists() and not real.is_file():
+            with open(path, "ab") as device:
+                device.write(content)
+            return
+        half.write_bytes(content)
+        half.replace(real)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:

@@ -83,7 +83,6 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         self.state.merge_state_dict({"translation": _identity(self.settings)})
         self._search = validation_search(cfg, "translation_valid", least_beam=0)
         self._restored = False
-        self._positions = None
         self._generator = None
         self._signatures_logged = False
 
@@ -122,8 +121,6 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         super().load_dataset(split, epoch, combine, **kwargs)
         if split == "test":
             self.datasets[split].shuffle = False
-        if split != "train" and self._positions is not None:
-            _check_lengths(self.datasets[split], self._positions, f"{self.folder}: sentence {{}} of {split}")
 
     def can_reuse_epoch_itr(self, dataset) -> bool:
         """False for the training data: batches are made anew for each epoch, and a resumed training finds the same."""
@@ -177,7 +174,6 @@ class AttnTranslationTask(EverySentence, TranslationTask):
                 mine = _identity(self.settings)
                 _check_identity(saved, "the checkpoint", mine, self.folder, f", or {resumed.remedy}")
         model = super().build_model(cfg, from_checkpoint)
-        self._positions = utils.resolve_max_positions(self.max_positions(), model.max_positions())
         if self.cfg.translation_valid_beam:
             self._generator = self.build_generator([model], self._search)
         return model
@@ -254,15 +250,6 @@ def _check_path(data: str):
     if len(_folders(data)) < len(utils.split_paths(data)):
         raise ValueError(f"{data}: fairseq takes {os.pathsep!r} for the end of a data folder's path; "
                          "give a path without it")  # fmt: skip
-
-
-def _check_lengths(dataset, positions: Tuple[int, int], who: str):
-    """Raises a ValueError where a sentence is longer than the model takes; fairseq would notice after an epoch."""
-    for number, sizes in enumerate(map(dataset.size, range(len(dataset))), 1):
-        if any(size > limit for size, limit in zip(sizes, positions)):
-            raise ValueError(f"{who.format(number)} has {sizes[0]} source and {sizes[1]} target tokens, but "
-                             f"--max-source-positions is {positions[0]}, --max-target-positions {positions[1]}; "
-                             "give more, or leave the sentence out")  # fmt: skip
 
 
 def _identity(settings: Dict[str, Any]) -> Dict[str, Any]:

@@ -33,7 +33,8 @@ class EverySentence:
         that is longer than ``max_tokens`` makes every batch so large."""
         if not self.may_lose_sentences(dataset) or len(dataset) < required_batch_size_multiple:
             required_batch_size_multiple = 1
-        if max_tokens is not None and len(dataset) and dataset is not self.datasets.get("train"):
+        training = self.datasets.get(getattr(self.cfg, "train_subset", "train"))
+        if max_tokens is not None and len(dataset) and dataset is not training:
             max_tokens = max(max_tokens, int(dataset.num_tokens_vec(np.arange(len(dataset))).max()))
         return super().get_batch_iterator(
             dataset,
