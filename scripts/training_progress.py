@@ -9,7 +9,6 @@ import sys
 from typing import Optional
 
 SHOWN = re.compile(r"valid_(.*(?:loss|accuracy|bleu|chrf|exact_match|error_rate))")
-
 LEFT_OUT = re.compile(r"([\d,]+) samples have invalid sizes and will be skipped, max_positions=(\([^)]*\)|\d+)")
 
 

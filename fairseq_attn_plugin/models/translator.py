@@ -178,7 +178,7 @@ class Translator(hub_utils.GeneratorHubInterface):
         lengths = torch.tensor([len(each) for each in tokens])
         return self.task.get_batch_iterator(
             self.task.build_dataset_for_inference(tokens, lengths),
-            max_tokens=max(max_tokens, int(lengths.max())),
+            max_tokens=max_tokens,
             max_positions=self.max_positions,
             disable_iterator_cache=True,
         ).next_epoch_itr(shuffle=False)
