@@ -13,11 +13,12 @@ import sentencepiece
 from binarising import count, preprocess
 from cleaning import REASONS, clean, reserved_symbols, tag
 from raw_text import RawCorpus, read_corpus
-from segmentation import encode, segmentation_models
-from settings import Settings, make_parser, read_settings, set_name
+from segmentation import default_size, encode, segmentation_model, training_text
+from settings import DEFAULT_VOCAB_SIZE, Settings, make_parser, read_settings, set_name
 from stages import fingerprint, lock, make_folder, publish, remove, say, stage
 
 FORMAT = 1
+MUCH = 0.02  # of symbols that are unknown
 DATA_BIN = Path(__file__).resolve().parent.parent / "data-bin"
 
 
@@ -77,6 +78,8 @@ class Preparation:
         for name, build in stages.items():
             if name in self.marks:
                 stage(self.work / name, self.marks[name], build)
+        if self.final.exists():
+            say(f"{self.final} is of other text or options: made anew")
         part = self.work / "final.part"
         part.mkdir()
         self.assemble(part)
@@ -134,14 +137,15 @@ class Preparation:
     def segment(self, part: Path) -> None:
         """sentencepiece*.model, and segment.json with their sizes."""
         sides = {side: read_lines(self.work / "clean" / f"train.{side}") for side in self.sides}
-        wanted = self.settings.vocab_size
-        size = f", {wanted:,} pieces" if wanted else ""
-        say(f"segment: training sentencepiece ({self.settings.segmentation}, {self.settings.vocabulary}{size})")
-        models, sizes = segmentation_models(sides, self.settings, self.work / "sentencepiece.log")
-        for name, model in models.items():
+        kind, asked, sizes = self.settings.segmentation, self.settings.vocab_size, {}
+        for name, lines in training_text(sides, self.settings.vocabulary).items():
+            wanted = asked or default_size(lines, kind)
+            small = "" if asked or kind == "char" or wanted == DEFAULT_VOCAB_SIZE else ": the text is small"
+            say(f"segment: training {name} ({kind}, {self.settings.vocabulary}, {wanted:,} pieces{small})")
+            model, sizes[name] = segmentation_model(lines, kind, wanted, self.work / "sentencepiece.log")
             (part / name).write_bytes(model)
-            if wanted and sizes[name] < wanted:
-                say(f"segment: --vocab-size {wanted:,} lowered to the {sizes[name]:,} that the text gives, {name}")
+            if kind != "char" and sizes[name] < wanted:
+                say(f"segment: {wanted:,} pieces lowered to the {sizes[name]:,} that the text gives, {name}")
         write_json(part / "segment.json", sizes)
 
     def model_names(self) -> Dict[str, str]:
@@ -211,6 +215,16 @@ class Preparation:
             },
         )
         report(statistics, origin)
+        if self.settings.vocab_size and any(unknown_share(values) > MUCH for values in statistics["splits"].values()):
+            pieces = max(statistics["pieces"].values())
+            say(f"much is unknown: with a --vocab-size well below {pieces:,} rare words are cut into letters that the "
+                "training text shows alone as well")  # fmt: skip
+
+
+def unknown_share(values: dict) -> float:
+    """Of the symbols of a split, the larger of both sides."""
+    sides = [value for side, value in values.items() if side != "lines"]
+    return max(side["unknown"] / max(side["tokens"], 1) for side in sides)
 
 
 def report(statistics: dict, origin: Dict[str, str]) -> None:

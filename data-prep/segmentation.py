@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Collection, Dict, Iterator, List, Sequence, Set, Tuple
 
 import sentencepiece
+from settings import CHARACTERS_A_PIECE, DEFAULT_VOCAB_SIZE
 
 THREADS = 4  # fixed: with another number the model's scores, and the model, would differ
 UNUSED = b"\x18\x05"  # field 3 (type) of a piece is 5 (UNUSED)
@@ -15,13 +16,11 @@ def train_model(lines: Sequence[str], kind: str, vocab_size: int, log: Path) -> 
     """A sentencepiece model of ``lines``, without any normalisation of its own.
 
     Args:
-        kind: bpe, unigram or char (whose vocabulary is the characters, whatever ``vocab_size`` says)
+        kind: bpe, unigram or char
         vocab_size: at most this many pieces; fewer where the text gives no more
         log: file for what sentencepiece has to say
     Raises: ValueError if the size is below the number of characters
     """
-    if kind == "char":
-        vocab_size = len({character for line in lines for character in line}) + 4  # word boundary, <unk>, <s>, </s>
     model = io.BytesIO()
     longest = max(len(line.encode()) for line in lines)
     try:
@@ -46,6 +45,18 @@ def train_model(lines: Sequence[str], kind: str, vocab_size: int, log: Path) -> 
             ) from None
         raise ValueError(f"sentencepiece: {' '.join(str(error).split())} (log: {log})") from None
     return model.getvalue()
+
+
+def least_size(lines: Sequence[str]) -> int:
+    """Pieces of a model that has every character, the word boundary, ``<unk>``, ``<s>`` and ``</s>``."""
+    return len({character for line in lines for character in line}) + 4
+
+
+def default_size(lines: Sequence[str], kind: str) -> int:
+    """As many pieces as the text gives examples for: with more, nearly every word would be one piece, and the letters
+    that other words are made of would be unknown, as the text no longer shows them alone. Of ``char`` the least."""
+    wanted = 0 if kind == "char" else min(DEFAULT_VOCAB_SIZE, sum(map(len, lines)) // CHARACTERS_A_PIECE)
+    return max(least_size(lines), wanted)
 
 
 def fields(message: bytes) -> Iterator[Tuple[int, bytes]]:
@@ -112,21 +123,20 @@ def encode(model: bytes, lines: List[str], reserved: Set[str]) -> List[str]:
     ]
 
 
-def segmentation_models(sides: Dict[str, List[str]], settings, log: Path) -> Tuple[Dict[str, bytes], Dict[str, int]]:
-    """Trains on the text of both sides: one model for both where the vocabulary is joint, else one each.
+def training_text(sides: Dict[str, List[str]], vocabulary: str) -> Dict[str, List[str]]:
+    """{file name of a model: lines to train it on}: one for both sides where the vocabulary is joint, else one each.
 
     Args:
         sides: {side: training lines}, the source first
-    Returns: ({file name: model}, {file name: number of pieces in use})
     """
-    groups = {"sentencepiece.model": list(sides)}
-    if settings.vocabulary == "separate":
-        groups = {f"sentencepiece.{side}.model": [side] for side in sides}
-    models, sizes = {}, {}
-    for name, members in groups.items():
-        lines = [line for side in members for line in sides[side]]
-        model = train_model(lines, settings.segmentation, settings.vocab_size, log)
-        used = {piece for line in encode(model, lines, set()) for piece in line.split()}
-        models[name] = model if settings.segmentation == "char" else restrict(model, used)
-        sizes[name] = pieces_in_use(models[name])
-    return models, sizes
+    if vocabulary == "separate":
+        return {f"sentencepiece.{side}.model": lines for side, lines in sides.items()}
+    return {"sentencepiece.model": [line for lines in sides.values() for line in lines]}
+
+
+def segmentation_model(lines: List[str], kind: str, vocab_size: int, log: Path) -> Tuple[bytes, int]:
+    """A model, restricted to what its training text shows, and the number of its pieces; see ``train_model``."""
+    model = train_model(lines, kind, vocab_size, log)
+    if kind != "char":
+        model = restrict(model, {piece for line in encode(model, lines, set()) for piece in line.split()})
+    return model, pieces_in_use(model)

@@ -10,6 +10,7 @@ SEGMENTATIONS = ("none", "char", "bpe", "unigram")
 VOCABULARIES = ("joint", "separate")
 DISJOINT = ("either", "source", "none")
 DEFAULT_VOCAB_SIZE = 5000
+CHARACTERS_A_PIECE = 100  # at least, by default: with fewer nearly every word of the text becomes one piece
 LANGUAGE = re.compile(r"[A-Za-z0-9_]+")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # options that matter to some segmentations only
@@ -28,6 +29,7 @@ class Settings:
     """What the content of a data folder depends on, beside the text; ``workers`` changes the speed alone.
 
     target: the target side's name: the language, or all of them joined by +
+    vocab_size: None where the text decides, or nothing is trained
     sizes: {split: sentences to split off where the split is not given, None for the default}
     """
 
@@ -81,7 +83,8 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="DIR", help="where the data folder goes (default: data-bin of this checkout)")
     add("--segmentation", default="bpe", help=f"{', '.join(SEGMENTATIONS)} (default: bpe)")
     add("--vocabulary", default="joint", help=f"{', '.join(VOCABULARIES)}: for both sides or for each (default: joint)")
-    add("--vocab-size", type=int, metavar="N", help=f"bpe, unigram: pieces of a model (default: {DEFAULT_VOCAB_SIZE})")
+    add("--vocab-size", type=int, metavar="N", help=f"bpe, unigram: pieces of a model (default: "
+        f"{DEFAULT_VOCAB_SIZE}, of small text one for {CHARACTERS_A_PIECE} characters)")  # fmt: skip
     add("--min-count", type=int, metavar="N", help="none and char: rarer symbols are unknown (default: 1)")
     add("--max-length", type=int, default=1000, metavar="N", help="characters of a training sentence (default: 1000)")
     add("--max-ratio", type=float, default=4.0, metavar="X", help="characters of a training sentence for one of the "
@@ -150,14 +153,13 @@ def read_settings(args) -> Settings:
         if getattr(args, name) is not None and args.segmentation not in kinds:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option}: only with --segmentation {' or '.join(kinds)}, got {args.segmentation}")
-    trained = args.segmentation in ONLY_FOR["vocab_size"]
     return Settings(
         source=args.source,
         targets=targets,
         tag_target=args.tag_target,
         segmentation=args.segmentation,
         vocabulary=args.vocabulary,
-        vocab_size=(args.vocab_size or DEFAULT_VOCAB_SIZE) if trained else None,
+        vocab_size=args.vocab_size,
         min_count=args.min_count or 1,
         max_length=args.max_length,
         max_ratio=args.max_ratio,

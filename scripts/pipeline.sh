@@ -11,7 +11,7 @@ usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$1"; }
 # The line of a log's last command that says what went wrong.
 reason() {
   awk '/^\$ / { error = "" } /^[A-Za-z_.]*(Error|Exception|Interrupt)(:|$)/ || /: error: / { error = $0 }
-    NF { line = $0 } END { print error != "" ? error : line }' "$1"
+    NF { line = $0 } END { if (error != "") line = error; print substr(line, 1, 500) (length(line) > 500 ? "..." : "") }' "$1"
 }
 
 # tied COMMAND...: in place of this process; where setpriv is, it ends with the parent, so that a training does not go on
@@ -79,10 +79,16 @@ report() {
   grep '^warning' "$folder/report.log" >&2 || true
 }
 
+# make_folder FOLDER: for results; the script ends where it cannot be made.
+make_folder() {
+  local why
+  why=$(mkdir -p -- "$1" 2>&1) || die "$1: cannot be made (${why##*: }); set OUT= to a folder that can be written"
+}
+
 # claim FOLDER SETTINGS: makes the folder; results of other settings are never mixed. A training that left no checkpoint
 # is no result.
 claim() {
-  mkdir -p -- "$1" || die "$1: cannot be made; set OUT= to a folder that can be written"
+  make_folder "$1"
   if [ ! -e "$1/settings" ] || ! compgen -G "$1/checkpoints/*.pt" >/dev/null && ! compgen -G "$1/*.done" >/dev/null; then
     printf '%s\n' "$2" >"$1/settings.part" && mv -- "$1/settings.part" "$1/settings"
     return
@@ -96,7 +102,7 @@ claim() {
 # killed run has left behind are waited for.
 lock() {
   local owner
-  mkdir -p -- "$1" || die "$1: cannot be made; set OUT= to a folder that can be written"
+  make_folder "$1"
   { exec 9>>"$1/.lock"; } 2>/dev/null || die "$1: cannot be written; set OUT= to another folder"
   command -v flock >/dev/null || return 0
   if ! flock -n 9; then

@@ -39,6 +39,8 @@ def main() -> None:
     try:
         own = {"user_dir": args.user_dir} if args.user_dir else {}
         translator = AttnRNNModel.from_pretrained(args.model_dir, **own)
+        if not hasattr(translator, "translate_lines"):
+            raise ValueError(f"{args.model_dir}: a model of another task; translate.sh takes those of attn_translation")
         if torch.cuda.is_available():
             translator.to("cuda")
         translate(translator, args)
@@ -65,7 +67,7 @@ def translate(translator, args) -> None:
             sys.stdout.buffer.write((as_json(done) if args.json else done.text).encode() + b"\n")
             count(counts, done)
         sys.stdout.buffer.flush()
-    told = [f"{counts[what]} {what}" for what in ("empty", "split", "with unknown characters", "cut") if counts[what]]
+    told = [f"{counts[what]} {what}" for what in ("empty", "split", "with unknown symbols", "cut") if counts[what]]
     print(", ".join([f"translated {counts['lines']} lines", *told]), file=sys.stderr)
     if error is not None:
         raise ValueError(error)
@@ -94,7 +96,7 @@ def count(counts: Counter, done) -> None:
     counts["lines"] += 1
     counts["empty"] += done.parts == 0
     counts["split"] += done.parts > 1
-    counts["with unknown characters"] += done.unknown > 0
+    counts["with unknown symbols"] += done.unknown > 0
     counts["cut"] += done.cut > 0
 
 

@@ -222,9 +222,17 @@ def test_vocabulary_size(text, tmp_path):
     assert len(pieces(segmentation.train_model(text, "bpe", least, tmp_path / "log"))) == least
     assert least < len(pieces(segmentation.train_model(text, "bpe", 8000, tmp_path / "log"))) < 1000
     characters = {character for line in text for character in line} - {" "}
-    assert pieces(segmentation.train_model(text, "char", None, tmp_path / "log")) == (
+    assert pieces(segmentation.train_model(text, "char", segmentation.least_size(text), tmp_path / "log")) == (
         characters | {"▁", "<unk>", "<s>", "</s>"}
     )
+
+
+def test_pieces_that_the_text_has_examples_for():
+    """One for 100 characters, 5,000 at most, every character at least."""
+    assert segmentation.default_size(["abcd " * 200] * 40, "bpe") == 400
+    assert segmentation.default_size(["abcd " * 200] * 600, "unigram") == 5000
+    for lines, kind in ((["abcd"], "bpe"), (["abcd"] * 1000, "char")):
+        assert segmentation.default_size(lines, kind) == segmentation.least_size(lines) == 8
 
 
 def test_a_piece_like_a_reserved_symbol_is_unknown(tmp_path):

@@ -235,7 +235,7 @@ def test_data_made_anew_while_it_trains_make_no_model(checkout):
         (PAIR, dict(SPLITS="test nope"), "SPLITS: got 'nope'; choose from valid test test1"),
         ((*PAIR, "--", "--no-epoch-checkpoints"), dict(AVERAGE="2"), "--no-epoch-checkpoints: AVERAGE=2 wants"),
         ((*PAIR, "--set", "europarl"), {}, "--set europarl: give its text with --from"),
-        (PAIR, dict(OUT="/proc/x"), "/proc/x: cannot be made; set OUT="),
+        (PAIR, dict(OUT="/proc/x"), "/proc/x: cannot be made (No such file or directory); set OUT="),
     ],
 )
 def test_mistakes_are_one_line(checkout, args, env, words):

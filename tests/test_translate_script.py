@@ -96,7 +96,7 @@ def test_a_thousand_hard_lines(model, translate):
     assert not any(line for line, blank in zip(found, empty) if blank) and sum(empty) > 10
     assert not any(re.search("[\r\t\u2028\u0085]|▁|^ | $", line) for line in found)
     assert found[0] == found[1]  # the byte order mark is none of the text
-    counted = re.match(r"translated 1000 lines, (\d+) empty, (\d+) split, (\d+) with unknown characters", said)
+    counted = re.match(r"translated 1000 lines, (\d+) empty, (\d+) split, (\d+) with unknown symbols", said)
     split = sum(len(line.split()) > 100 or len(line) > 300 for line in lines)
     assert int(counted[1]) == sum(empty) and int(counted[2]) >= split > 10
     assert int(counted[3]) >= sum("日" in line or "😀" in line for line in lines) > 10
@@ -136,6 +136,22 @@ def test_mistakes_are_one_line(model, translate, tmp_path):
     )  # fmt: skip
     out, said = translate(model(), b"der\n", "--beam", "0", status=2)
     assert out == b"" and "argument --beam: got '0'; give 1 or more" in said
+    folder = model()
+    shutil.copytree(folder, tmp_path / "run" / "model")
+    told = translate(tmp_path / "run", b"", status=1)[1]
+    assert told == f"error: {tmp_path}/run: no checkpoint.pt; give {tmp_path}/run/model\n"
+
+
+def test_a_model_of_another_task_is_one_line(command, translate, tmp_path):
+    command(
+        "train", f"--task reversal --arch attn_lstm_reversal --max-update 2 --optimizer adam --save-dir {tmp_path}",
+        "--max-tokens 200 --disable-validation --no-epoch-checkpoints",
+    )  # fmt: skip
+    (tmp_path / "checkpoint_last.pt").rename(tmp_path / "checkpoint.pt")
+    out, said = translate(tmp_path, b"a b\n", status=1)
+    assert (out, said) == (
+        b"", f"error: {tmp_path}: a model of another task; translate.sh takes those of attn_translation\n"
+    )  # fmt: skip
 
 
 def test_one_of_several_target_languages(model, translate):

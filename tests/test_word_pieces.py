@@ -6,7 +6,8 @@ import pytest
 from fairseq_attn_plugin.evaluation import word_pieces
 from fairseq_attn_plugin.evaluation.generation_log import Hypothesis, Sentence
 
-PIECES = {"Das": ["▁Da", "s"], "Haus": ["▁Haus"], "brennt": ["▁b", "renn", "t"], "\ue000": ["▁", "\ue000"]}
+PIECES = {"Das": ["▁Da", "s"], "Haus": ["▁Haus"], "brennt": ["▁b", "renn", "t"], "\ue000": ["▁", "\ue000"],
+          "\ue000\ue000": ["▁", "\ue000\ue000"]}  # fmt: skip
 
 
 def pieces_of(text):
@@ -29,6 +30,7 @@ def test_weights_of_words_worked_out_by_hand():
         (["<2en>", "a", "</s>"], ["<2en>", "a", "</s>"]),
         (["▁", "<unk>", "▁b", "</s>"], ["<unk>", "b", "</s>"]),
         (["▁a", "▁", "▁b"], ["a", "▁", "b"]),
+        (["▁a", "<unk>", "<unk>", "b", "<unk>", "</s>"], ["a<unk>b<unk>", "</s>"]),
     ],
 )
 def test_words_of_pieces(pieces, words):
@@ -50,6 +52,9 @@ def test_source_text_is_cut_again():
     pieces = word_pieces.heat_map("t", tagged, tagged.hypotheses[0], pieces_of, words=False)
     assert pieces.source == ["<2en>", "▁Da", "s", "▁", "<unk>", "▁Haus", "</s>"]
     assert pieces.weights is tagged.hypotheses[0].weights
+    twice = sentence("<unk><unk> Haus", 5)
+    pieces = word_pieces.heat_map("t", twice, twice.hypotheses[0], pieces_of, words=False)
+    assert pieces.source == ["▁", "<unk>", "<unk>", "▁Haus", "</s>"]
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 5, 9])
@@ -66,12 +71,13 @@ def test_output_that_the_dictionary_does_not_know_is_refused(tmp_path):
         word_pieces.check_symbols([sentence("Haus", 2, ("se", "▁house"), ident=7)], tmp_path / "dict.en.txt")
 
 
-def test_readable_sentences_are_chosen_and_others_left_out():
+def test_readable_sentences_are_chosen_and_others_left_out(capfd):
     long = [sentence("Haus " * 40, 41, ident=n) for n in range(5)]
     fitting = [sentence("Haus " * (5 + n), 6 + n, ident=10 + n) for n in range(6)]
     damaged = [sentence("Haus " * 5, 9, ident=20 + n) for n in range(9)]
     panels = word_pieces.readable(long + fitting + damaged, pieces_of, words=True)
     assert [len(panel.source) for panel in panels] == [7, 9, 11]
+    assert capfd.readouterr().err == "warning: no heat maps of 9 sentences, whose pieces do not fit their weights\n"
     assert len(word_pieces.readable(long, pieces_of, words=True)) == 3
     assert len(word_pieces.readable(fitting[:2], pieces_of, words=True)) == 2
     assert word_pieces.readable(damaged, pieces_of, words=True) == []

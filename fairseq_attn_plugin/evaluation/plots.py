@@ -113,7 +113,10 @@ def attention_heat_maps(maps: List[HeatMap], columns: int = 3) -> Figure:
     rows, columns = -(-len(maps) // columns), min(columns, len(maps))
     wide, high = max(len(heat.source) for heat in maps), max(len(heat.target) for heat in maps)
     cell = min(0.24, 6.0 / wide)  # inches
-    width, height = 0.8 + cell * wide, 1.0 + cell * high + 0.2 * max(heat.title.count("\n") for heat in maps)
+    letter = 0.36 * cell  # of the labels, inches
+    width = 0.6 + cell * wide + letter * max(len(label) for heat in maps for label in heat.target)
+    height = 0.8 + cell * high + letter * max(len(label) for heat in maps for label in heat.source)
+    height += 0.2 * max(heat.title.count("\n") for heat in maps)
     symbols = "".join(heat.title + "".join(heat.source + heat.target) for heat in maps)
     with matplotlib.rc_context({"font.size": 10 * cell / 0.24, "font.family": font_families(symbols)}):
         size = (max(3.2, columns * width + 0.9), rows * height + 0.3)

@@ -1,5 +1,6 @@
 """Attention weights of pieces as weights of words: rows and columns of the pieces of a word become one."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterable, List, Sequence, Tuple
@@ -40,8 +41,9 @@ def with_source_pieces(sentence: Sentence, pieces_of: Callable[[str], List[str]]
     tags, words = sentence.source[:1], sentence.source[1:]
     if not (tags and is_tag(tags[0])):
         tags, words = [], sentence.source
-    pieces = pieces_of(" ".join(words).replace(UNKNOWN, UNSEEN))
-    return replace(sentence, source=tags + [UNKNOWN if UNSEEN in piece else piece for piece in pieces])
+    pieces = pieces_of(" ".join(words).replace(UNKNOWN, UNSEEN))  # neighbours that are unknown come as one piece
+    cut = [[UNKNOWN] * piece.count(UNSEEN) if UNSEEN in piece else [piece] for piece in pieces]
+    return replace(sentence, source=tags + [piece for parts in cut for piece in parts])
 
 
 def spans(pieces: Sequence[str]) -> List[Tuple[int, int]]:
@@ -60,8 +62,10 @@ def is_tag(piece: str) -> bool:
 
 
 def word(pieces: Sequence[str]) -> str:
-    """Text of the pieces of a word; a blank alone, which text does not have, stays as it is."""
-    return "".join(pieces).replace(BLANK, "") or BLANK
+    """Text of the pieces of a word, in which unknown neighbours are one; a blank alone, which text does not have, stays
+    as it is."""
+    known = [piece for piece, before in zip(pieces, ["", *pieces]) if (piece, before) != (UNKNOWN, UNKNOWN)]
+    return "".join(known).replace(BLANK, "") or BLANK
 
 
 def merge(source: List[str], target: List[str], weights: np.ndarray) -> Tuple[List[str], List[str], np.ndarray]:
@@ -105,12 +109,15 @@ def readable(
     sentences: Sequence[Sentence], pieces_of: Callable[[str], List[str]], words: bool, count: int = 3
 ) -> List[HeatMap]:
     """Panels of best hypotheses whose length can be read, from short to long: of the sentences with 5 to 12 source
-    words (of any length where none has), evenly chosen by length; those without fitting weights are left out."""
-    lengths = [sentence for sentence in sentences if 5 <= len(sentence.source) <= 12] or list(sentences)
-    panels = []
-    for sentence in sorted(lengths, key=lambda sentence: len(sentence.source)):
+    words and at most 40 pieces of output (of any length where none has), evenly chosen by length; those without fitting
+    weights are left out, and counted on stderr."""
+    lengths = [s for s in sentences if 5 <= len(s.source) <= 12 and len(s.hypotheses[0].tokens) <= 40]
+    panels, unfit = [], 0
+    for sentence in sorted(lengths or sentences, key=lambda sentence: len(sentence.source)):
         try:
             panels.append(heat_map(f"sentence {sentence.id}", sentence, sentence.hypotheses[0], pieces_of, words))
         except ValueError:
-            continue
+            unfit += sentence.hypotheses[0].weights is not None
+    if unfit:
+        print(f"warning: no heat maps of {unfit} sentences, whose pieces do not fit their weights", file=sys.stderr)
     return [panels[(2 * i + 1) * len(panels) // (2 * count)] for i in range(min(count, len(panels)))]

@@ -226,6 +226,8 @@ def check_files(folder, checkpoint_file: str) -> None:
     for name in checkpoint_file.split(os.pathsep):
         path = folder / name
         if not path.is_file():
+            if (folder / "model" / name).is_file():
+                raise FileNotFoundError(f"{folder}: no {name}; give {folder / 'model'}")
             there = ", ".join(sorted(found.name for found in folder.glob("*.pt"))) or "none"
             raise FileNotFoundError(f"{folder}: no {name} (checkpoints there: {there}); checkpoint_file= names another")
         load_checkpoint(path)
