@@ -79,7 +79,7 @@ class Preparation:
             if name in self.marks:
                 stage(self.work / name, self.marks[name], build)
         if self.final.exists():
-            say(f"{self.final} is of other text or options: made anew")
+            say(f"{self.final} is damaged, or of other text or options: made anew")
         part = self.work / "final.part"
         part.mkdir()
         self.assemble(part)
@@ -140,7 +140,7 @@ class Preparation:
         kind, asked, sizes = self.settings.segmentation, self.settings.vocab_size, {}
         for name, lines in training_text(sides, self.settings.vocabulary).items():
             wanted = asked or default_size(lines, kind)
-            small = "" if asked or kind == "char" or wanted == DEFAULT_VOCAB_SIZE else ": the text is small"
+            small = "" if asked or kind == "char" or wanted >= DEFAULT_VOCAB_SIZE else ": the text is small"
             say(f"segment: training {name} ({kind}, {self.settings.vocabulary}, {wanted:,} pieces{small})")
             model, sizes[name] = segmentation_model(lines, kind, wanted, self.work / "sentencepiece.log")
             (part / name).write_bytes(model)

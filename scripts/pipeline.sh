@@ -11,7 +11,8 @@ usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$1"; }
 # The line of a log's last command that says what went wrong.
 reason() {
   awk '/^\$ / { error = "" } /^[A-Za-z_.]*(Error|Exception|Interrupt)(:|$)/ || /: error: / { error = $0 }
-    NF { line = $0 } END { if (error != "") line = error; print substr(line, 1, 500) (length(line) > 500 ? "..." : "") }' "$1"
+    NF { line = $0 }
+    END { if (error != "") line = error; print substr(line, 1, 500) (length(line) > 500 ? "..." : "") }' "$1"
 }
 
 # tied COMMAND...: in place of this process; where setpriv is, it ends with the parent, so that a training does not go on
