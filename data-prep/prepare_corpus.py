@@ -144,7 +144,7 @@ class Preparation:
             say(f"segment: training {name} ({kind}, {self.settings.vocabulary}, {wanted:,} pieces{small})")
             model, sizes[name] = segmentation_model(lines, kind, wanted, self.work / "sentencepiece.log")
             (part / name).write_bytes(model)
-            if kind != "char" and sizes[name] < wanted:
+            if sizes[name] < wanted:
                 say(f"segment: {wanted:,} pieces lowered to the {sizes[name]:,} that the text gives, {name}")
         write_json(part / "segment.json", sizes)
 

@@ -49,7 +49,7 @@ def train_model(lines: Sequence[str], kind: str, vocab_size: int, log: Path) -> 
 
 def least_size(lines: Sequence[str]) -> int:
     """Pieces of a model that has every character, the word boundary, ``<unk>``, ``<s>`` and ``</s>``."""
-    return len({character for line in lines for character in line}) + 4
+    return len({character for line in lines for character in line} - {" "}) + 4
 
 
 def default_size(lines: Sequence[str], kind: str) -> int:
