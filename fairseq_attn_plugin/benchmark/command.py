@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, Iterable, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
@@ -21,7 +21,7 @@ DEVICES = ("cpu", "cuda")
 MODES = ("table", "scaling")
 ONLY_TABLE = ("workloads", "measure", "dtype", "mixed")
 POSITIVE = ("rounds", "seconds", "steps", "threads")
-QUICK = {
+QUICK: Dict[str, Dict[str, Any]] = {
     "table": dict(workloads="reversal,nmt15", rounds=3, seconds=0.3),
     "scaling": dict(lengths=(25, 200), beams=(2, 10), rounds=2, seconds=0.2),
 }
@@ -95,13 +95,13 @@ def scaling_table(args: argparse.Namespace) -> str:
     return scaling.markdown(panels, facts)
 
 
-def common(args: argparse.Namespace) -> Dict[str, object]:
+def common(args: argparse.Namespace) -> Dict[str, Any]:
     """Options of both modes; those that are not given are left to the plan, or to what is quick."""
     quick = {name: QUICK[args.mode][name] for name in ("rounds", "seconds")} if args.quick else {}
     return {**quick, **given(args, "device", "rounds", "seconds", "steps", "dropout", "criterion")}
 
 
-def given(args: argparse.Namespace, *names: str) -> Dict[str, object]:
+def given(args: argparse.Namespace, *names: str) -> Dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
@@ -137,7 +137,7 @@ def some_of(
     value: Optional[str],
     choices: Iterable[str],
     default: Iterable[str],
-    groups: Optional[Dict[str, Tuple[str, ...]]] = None,
+    groups: Optional[Mapping[str, Tuple[str, ...]]] = None,
 ) -> Tuple[str, ...]:
     """Names between commas, each once; a group stands for its members.
 

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -138,7 +138,7 @@ def set_ratios(results: List[Result]) -> None:
     """Ratios of all results to fairseq's lstm among them; none where it is not there or does not run."""
     reference = next((r for r in results if r.variant == (REFERENCE, "float32") and r.value), None)
     for result in results:
-        if reference is not None and result.value is not None:
+        if reference is not None and reference.value and result.value is not None:
             result.ratio = rounds.ratio(result.values, reference.values)
             result.ratio_of_medians = result.value / reference.value
 
@@ -154,7 +154,7 @@ def _time(plan: Plan, workload: str, measure: str) -> List[Result]:
         return work
 
     variants = plan.variants()
-    works = {variant: partial(build, variant) for variant in variants}
+    works: Dict[Union[Variant, str], Callable[[], Work]] = {variant: partial(build, variant) for variant in variants}
     if measure == "train":
         works.update({dtype: partial(product, plan.device, dtype) for _, dtype in variants})
     timings = rounds.alternate(works, plan.rounds, plan.seconds, plan.steps)
@@ -162,10 +162,10 @@ def _time(plan: Plan, workload: str, measure: str) -> List[Result]:
     for variant in variants:
         timing, result = timings[variant], Result(workload, measure, *variant)
         result.reason = timing.reason
-        if timing.reason is None:
+        if timing.work is not None:
             result.unit, result.raw, result.steps = timing.work.unit, timing.seconds, timing.runs
             set_values(result, [timing.work.amount / seconds for seconds in timing.seconds])
-        if timing.reason is None and measure == "train":
+        if timing.work is not None and measure == "train":
             result.criterion = criterion_of(plan.setting(workload, variant))
             result.operations = operations[variant]
             result.floor_share = floor_share(result, timings[variant[1]])
@@ -176,7 +176,7 @@ def _time(plan: Plan, workload: str, measure: str) -> List[Result]:
 
 def floor_share(result: Result, products: rounds.Timing) -> Optional[float]:
     """(operations / matrix-product rate) / seconds of a step; None where the product does not run."""
-    if products.reason is not None:
+    if products.work is None or result.operations is None:
         return None
     rate = products.work.amount / median(products.seconds)
     return result.operations / rate / median(result.raw)

@@ -4,11 +4,13 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median, quantiles
-from typing import Callable, Dict, Hashable, List, Optional, Sequence
+from typing import Callable, Dict, Hashable, List, Mapping, Optional, Sequence, TypeVar
 
 import torch
 
 from .work import Work
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass
@@ -24,12 +26,12 @@ class Timing:
 
 
 def alternate(
-    works: Dict[Hashable, Callable[[], Work]],
+    works: Mapping[Name, Callable[[], Work]],
     rounds: int,
     seconds: float,
     runs: Optional[int] = None,
     clock: Optional[Callable[[], float]] = None,
-) -> Dict[Hashable, Timing]:
+) -> Dict[Name, Timing]:
     """Measures every piece of work once per round; the order turns round from one round to the next.
 
     A warm-up goes before the first round: one run that prepares what is prepared once, then runs whose times are
@@ -44,7 +46,7 @@ def alternate(
     clock = clock or synchronized_clock
     timings = {name: Timing() for name in works}
 
-    def attempt(name: Hashable, action: Callable[[], None]) -> None:
+    def attempt(name: Name, action: Callable[[], None]) -> None:
         if timings[name].reason is not None:
             return
         try:
@@ -52,15 +54,16 @@ def alternate(
         except Exception as error:  # whatever a system raises is a result, and the others go on
             timings[name] = Timing(reason=reason_of(error))
 
-    def warm_up(name: Hashable) -> None:
+    def warm_up(name: Name) -> None:
         work = timings[name].work = works[name]()
         work.run()
         timings[name].runs = runs or runs_within(work, seconds, clock)
 
-    def one_round(name: Hashable) -> None:
-        timing, start = timings[name], clock()
+    def one_round(name: Name) -> None:
+        timing, work, start = timings[name], timings[name].work, clock()
+        assert work is not None  # the warm-up has built it
         for _ in range(timing.runs):
-            timing.work.run()
+            work.run()
         timing.seconds.append((clock() - start) / timing.runs)
 
     for name in works:
