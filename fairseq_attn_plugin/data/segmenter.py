@@ -54,7 +54,7 @@ def read_data_settings(folder) -> Dict[str, Any]:
 
 def _check_file(folder: Path, name: Optional[str], sha256: Optional[str]) -> None:
     """Raises a ValueError where a file is not the one that ``data.json`` describes."""
-    if sha256 is None:
+    if name is None or sha256 is None:
         raise ValueError(f"{folder / DATA_FILE}: damaged (no sha256 of {name or 'a sentencepiece model'}); {MAKE}")
     if not (folder / name).is_file():
         raise ValueError(f"{folder}: no {name}, which its {DATA_FILE} names; copy the whole folder, or make it again")

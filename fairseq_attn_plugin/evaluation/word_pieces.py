@@ -7,7 +7,7 @@ from typing import Callable, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
-from .generation_log import EOS, Hypothesis, Sentence, attention_axes
+from .generation_log import EOS, Hypothesis, Sentence, attention_axes, attention_weights
 from .plots import HeatMap
 
 BLANK = "▁"
@@ -101,8 +101,8 @@ def heat_map(
                          f"columns of weights; {WRONG_FOLDER}")  # fmt: skip
     source, target = attention_axes(sentence, hypothesis)
     if words:
-        return HeatMap(title, *merge(source, target, hypothesis.weights))
-    return HeatMap(title, source, target, hypothesis.weights)
+        return HeatMap(title, *merge(source, target, attention_weights(hypothesis)))
+    return HeatMap(title, source, target, attention_weights(hypothesis))
 
 
 def readable(
