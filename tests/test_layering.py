@@ -21,6 +21,7 @@ RULES = {
     f"{PLUGIN}/data": ((f"{PLUGIN}.data",), ()),
     f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation",), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
+    f"{PLUGIN}/experiments": ((f"{PLUGIN}.experiments", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/tasks": ((f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics"), ()),
     f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots"), ()),
     "data-prep": ((), ()),
@@ -117,6 +118,7 @@ def test_no_file_is_long():
         ("models/planted.py", "from ..checkpoints import files"),
         ("checkpoints/planted.py", "from ..serving import translator"),
         ("serving/planted.py", "from ..evaluation import plots"),
+        ("experiments/planted.py", "from ..models.attn_rnn import AttnRNNModel"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin"),
     ],
 )
