@@ -15,20 +15,19 @@ MAX_LINES = 400
 RULES = {
     f"{PLUGIN}/modules": ((f"{PLUGIN}.modules",), FAIRSEQ),
     f"{PLUGIN}/models": ((f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
+    f"{PLUGIN}/checkpoints": ((f"{PLUGIN}.checkpoints", f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
+    f"{PLUGIN}/serving": (tuple(f"{PLUGIN}.{room}" for room in ("serving", "tasks", "models", "checkpoints")), ()),
     f"{PLUGIN}/criterions": ((f"{PLUGIN}.criterions", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/data": ((f"{PLUGIN}.data",), ()),
     f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation",), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
+    f"{PLUGIN}/experiments": ((f"{PLUGIN}.experiments", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/tasks": ((f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics"), ()),
     f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots"), ()),
-    "scripts": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data", f"{PLUGIN}.benchmark"), ()),
-    "scripts/convert_fairseq_lstm.py": ((f"{PLUGIN}.models.fairseq_lstm",), ()),
-    "scripts/translate.py": ((f"{PLUGIN}.models.attn_rnn",), ()),
-    "scripts/average_checkpoints.py": ((f"{PLUGIN}.models.checkpoint_averaging",), ()),
     "data-prep": ((), ()),
 }
 # the public entry: importing it registers everything
-ENTRY = {"scripts": (PLUGIN,), f"{PLUGIN}/benchmark": (PLUGIN,)}
+ENTRY = {f"{PLUGIN}/benchmark": (PLUGIN,)}
 
 
 def files(*patterns: str) -> List[Path]:
@@ -115,10 +114,11 @@ def test_no_file_is_long():
         ("evaluation/metrics.py", "import torch.nn as nn"),
         ("evaluation/metrics.py", "from .plots import heat_map"),
         ("benchmark/planted.py", "from ..models.attn_rnn import AttnRNNModel"),
-        ("../scripts/planted.py", "from fairseq_attn_plugin.models import attn_rnn"),
-        ("../scripts/planted.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
-        ("../scripts/convert_fairseq_lstm.py", "from fairseq_attn_plugin.models import attn_rnn"),
-        ("../scripts/translate.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
+        ("models/planted.py", "from ..serving.translator import Translator"),
+        ("models/planted.py", "from ..checkpoints import files"),
+        ("checkpoints/planted.py", "from ..serving import translator"),
+        ("serving/planted.py", "from ..evaluation import plots"),
+        ("experiments/planted.py", "from ..models.attn_rnn import AttnRNNModel"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin"),
     ],
 )
@@ -133,8 +133,9 @@ def test_a_planted_import_is_found(path, source):
         ("modules/planted.py", "import torch\nfrom .registry import Registry"),
         ("models/planted.py", "from fairseq.models import FairseqEncoder\nfrom ..modules.registry import Registry"),
         ("tasks/planted.py", "from ..evaluation import metrics\nfrom ..evaluation.metrics import edits"),
-        ("../scripts/planted.py", "import fairseq_attn_plugin\nfrom fairseq_attn_plugin.evaluation import plots"),
-        ("../scripts/convert_fairseq_lstm.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
+        ("checkpoints/planted.py", "from ..models import attn_rnn\nfrom .files import load_checkpoint"),
+        ("serving/planted.py", "from ..checkpoints import files\nfrom ..tasks import attn_translation"),
+        ("benchmark/planted.py", "import fairseq_attn_plugin\nfrom ..evaluation import plots"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin_of_someone_else"),
     ],
 )
