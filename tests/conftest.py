@@ -9,7 +9,8 @@ from fairseq_commands import PLUGIN
 
 @pytest.fixture
 def command(monkeypatch, capfd):
-    """command(name, options...) runs ``fairseq-<name> --user-dir ...`` and returns its stdout."""
+    """command(name, options...) runs ``fairseq-<name> --user-dir ...`` and returns its stdout; ``command.stderr`` is
+    what it said there."""
 
     def run(name, *options):
         given = [word for option in options for word in str(option).split()]
@@ -18,7 +19,8 @@ def command(monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", [f"fairseq-{name}", *common, *given])
         capfd.readouterr()
         importlib.import_module(f"fairseq_cli.{name}").cli_main()
-        return capfd.readouterr().out
+        output, run.stderr = capfd.readouterr()
+        return output
 
     return run
 

@@ -20,6 +20,8 @@ from translation_data import SMALL_MODEL, data_folder, read_lines, write_setting
 from fairseq_attn_plugin.data.segmenter import Segmenter
 from fairseq_attn_plugin.tasks.attn_translation import AttnTranslationConfig, AttnTranslationTask
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"train": 120, "valid": 13, "test": 11}
 
 

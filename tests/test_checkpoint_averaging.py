@@ -130,6 +130,7 @@ def test_whether_a_model_has_attention(tmp_path, options, expected):
         assert has_attention(checkpoint(tmp_path / f"{number}.pt", 1, **change)) == expected
 
 
+@pytest.mark.slow
 def test_script_says_what_is_wrong_in_one_line(tmp_path):
     result = subprocess.run([sys.executable, str(SCRIPT), "x.pt", "none.pt"], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (1, "error: none.pt: No such file or directory\n")
@@ -141,6 +142,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", OPTIONS)
 def test_fairseq_decodes_with_the_mean(tmp_path, command, arch):
     """The mean of two epochs decodes otherwise than either, that of one epoch as the epoch itself does."""

@@ -251,6 +251,7 @@ def generated(command, corpus, path):
     return [(number, *text.split("\t")) for number, text in hypotheses(command("generate", given))]
 
 
+@pytest.mark.slow
 def test_commands_answer_the_same(command, corpus, trained):
     theirs, ours = (generated(command, corpus, path) for path in trained[:2])
     assert len(ours) == 45 and len({text for _, _, text in ours}) > 20

@@ -82,6 +82,7 @@ def prepared(corpus):
     return prepare("--source", "de", "--target", "en", "--from", corpus, "--out", out, "--vocab-size", 150)
 
 
+@pytest.mark.slow
 def test_a_data_folder_holds_the_text(corpus, prepared):
     """Every sentence, read back by fairseq and put together, is the normalised text; the plain text is as given."""
     assert prepared == corpus.parent / "data, bin" / "toy.de-en"
@@ -120,6 +121,7 @@ def test_a_data_folder_holds_the_text(corpus, prepared):
     assert str(corpus.parent).encode() not in b"".join(path.read_bytes() for path in prepared.rglob("*.*"))
 
 
+@pytest.mark.slow
 def test_a_changed_option_redoes_what_depends_on_it(corpus, prepared, tmp_path, capfd):
     """Nothing where nothing changed; a damaged folder is made whole; the older folder is replaced."""
     shutil.copytree(prepared.parent, tmp_path / "out")
@@ -189,6 +191,7 @@ def test_changed_text_is_prepared_anew(corpus, tmp_path):
     assert clean_mark() != before
 
 
+@pytest.mark.slow
 def test_what_was_asked_for_and_what_came_of_it(corpus, tmp_path, capfd):
     """Which files the splits are from, and how many pieces the text gives where more were asked for."""
     files = {"train": "train", "val": "valid", "test_2016_flickr": "valid", "test_2017_flickr": "test"}
@@ -208,6 +211,7 @@ def test_what_was_asked_for_and_what_came_of_it(corpus, tmp_path, capfd):
     assert f"segment: 600 pieces lowered to the {len(found)} that the text gives, sentencepiece.model\n" in said
 
 
+@pytest.mark.slow
 def test_several_targets_and_tests(corpus, tmp_path):
     """The tag comes first; each test of each language is under its own name, also where fairseq's names cross."""
     for language in ("de", "en", "fr"):
@@ -261,6 +265,7 @@ def scripts(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_table_is_split_by_the_script(scripts, tmp_path):
     """The form that Tatoeba has; characters as symbols; the path of the folder is all that goes to stdout."""
     rows = [f"{target}\t{source}\tCC-BY 2.0 # {number}" for number, (source, target) in enumerate(sentences(100))]
@@ -282,6 +287,7 @@ def test_a_table_is_split_by_the_script(scripts, tmp_path):
     assert read(folder / "text/test.de") == [source for source, _ in found["test"]]
 
 
+@pytest.mark.slow
 def test_multi30k_by_the_script(scripts, corpus, tmp_path):
     """Other text than Multi30k's is refused, from a folder and from elsewhere, before anything is made of it."""
     served = tmp_path / "served"
@@ -297,6 +303,7 @@ def test_multi30k_by_the_script(scripts, corpus, tmp_path):
     assert not list(tmp_path.rglob("multi30k.de-en*"))
 
 
+@pytest.mark.slow
 def test_binarised_sentences_are_counted(corpus, prepared, tmp_path):
     """A sentence that the binary form lacks, or a word, does not go unseen."""
     settings = read_settings(parse("--source", "de", "--target", "en", "--from", corpus, "--vocab-size", 150))

@@ -154,6 +154,7 @@ def real_logs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_logs_that_fairseq_writes(real_logs):
     training = read_training_log(real_logs / "train.jsonl")
     assert [stats["epoch"] for stats in training.validations] == [1, 2] and training.updates == 4

@@ -207,6 +207,7 @@ def test_a_machine_without_it_is_warned_once(fast, monkeypatch, caplog):
     precision._warn_where_slow.cache_clear()
 
 
+@pytest.mark.slow
 def test_train_and_generate(command, tmp_path):
     """The option is kept with the model: decoding needs no flag, and float32 can be had again."""
     common = "--task reversal --arch attn_lstm_reversal --input-feeding on --matmul-dtype bfloat16 --optimizer adam"

@@ -97,12 +97,14 @@ def wheel(tmp_path_factory):
     return built
 
 
+@pytest.mark.slow
 def test_wheel_holds_the_package_alone(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     modules = [path.relative_to(ROOT).as_posix() for path in (ROOT / PLUGIN).rglob("*.py")]
     assert sorted(names) == sorted(modules)
 
 
+@pytest.mark.slow
 def test_wheel_works_from_anywhere(wheel, tmp_path):
     site = tmp_path / "a site"
     zipfile.ZipFile(wheel).extractall(site)

@@ -114,6 +114,7 @@ def last_line(result) -> str:
     return result.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_compare_runs_everything_once_and_reports(checkout):
     result = checkout.run("compare", "--lr", "0.1", SEEDS="1 2", REAL_EXPERIMENTS="yes")
     assert result.returncode == 0, result.stderr
@@ -186,6 +187,7 @@ def test_real_tools_on_a_tiny_problem(checkout):
     assert refused.returncode == 1 and "--attention-score: got 'lunog'; choose from" in last_line(refused)
 
 
+@pytest.mark.slow
 def test_plot_attention_draws_a_log_or_says_what_is_missing(checkout):
     def plot(*args):
         command = ["bash", str(checkout.root / "scripts" / "plot_attention.sh"), *map(str, args)]
@@ -200,6 +202,7 @@ def test_plot_attention_draws_a_log_or_says_what_is_missing(checkout):
     assert "--print-alignment soft" in last_line(plot(log, picture))
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_is_removed_and_a_whole_one_kept(checkout):
     whole = checkout.out / "attention-seed1" / "checkpoints" / "checkpoint_last.pt"
     broken = checkout.out / "no_attention-seed1" / "checkpoints" / "checkpoint_last.pt"
@@ -233,6 +236,7 @@ def words_after(options: str, flags) -> tuple:
     return tuple(values.get(flag) for flag in flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode, queries, normalizers, cells",
     [

@@ -1,9 +1,6 @@
 """The reversal task: options and checkpoints, iterators, typed input, validation, scorer, and the commands."""
 
-import os
 import re
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -268,15 +265,6 @@ def test_the_scorer_reports_one_line_for_all_and_one_for_each_bucket():
 # The commands
 
 
-def command(name, *options, check=True, stdin=None):
-    given = [sys.executable, "-W", "ignore", "-m", f"fairseq_cli.{name}", "--user-dir", PLUGIN, "--task", "reversal"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    given = [*map(str, given), "--cpu", *map(str, options)]
-    done = subprocess.run(given, capture_output=True, text=True, input=stdin, env=environment)
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
 ARCHITECTURES = {
     "lstm": "--encoder-embed-dim 16 --encoder-hidden-size 16 --decoder-embed-dim 16 --decoder-hidden-size 16 "
     "--decoder-out-embed-dim 16",
@@ -285,49 +273,48 @@ ARCHITECTURES = {
 }
 
 
-def train(folder, architecture, *options, **kwargs):
-    given = f"--arch {architecture} {ARCHITECTURES[architecture]} --optimizer adam --lr 0.01 --batch-size 16"
-    given += " --no-epoch-checkpoints --log-format simple --reversal-symbols xyz --reversal-train-size 128"
-    given += " --reversal-valid-size 7 --reversal-test-size 7 --maximize-best-checkpoint-metric"
-    return command("train", *given.split(), "--save-dir", folder, *options, **kwargs)
+def train(command, folder, architecture, *options):
+    given = f"--task reversal --arch {architecture} {ARCHITECTURES[architecture]} --optimizer adam --lr 0.01"
+    given += " --batch-size 16 --no-epoch-checkpoints --log-format simple --reversal-symbols xyz"
+    given += " --reversal-train-size 128 --reversal-valid-size 7 --reversal-test-size 7"
+    command("train", given, f"--maximize-best-checkpoint-metric --save-dir {folder}", *options)
 
 
 @pytest.mark.slow
-def test_lstm_from_training_to_decoding_by_the_checkpoint_alone(tmp_path):
-    done = train(tmp_path, "lstm", "--max-epoch", 1, "--best-checkpoint-metric", "alignment_accuracy")
-    text = done.stdout + done.stderr
+def test_lstm_from_training_to_decoding_by_the_checkpoint_alone(command, tmp_path):
+    log = tmp_path / "log"
+    train(command, tmp_path, "lstm", f"--max-epoch 1 --best-checkpoint-metric alignment_accuracy --log-file {log}")
     for name in ("token_accuracy", "sentence_accuracy", "alignment_accuracy"):
-        assert re.search(rf"valid on 'valid' subset .* {name} [\d.]+ .* bsz 7 ", text)
-    failed = train(tmp_path, "lstm", "--max-epoch", 2, "--reversal-symbols", "wxyz", check=False)
-    assert failed.returncode
-    last = failed.stderr.splitlines()[-1]
-    assert last.startswith(
-        "ValueError: --reversal-symbols: got 'wxyz', but the checkpoint was trained with 'xyz'; leave"
-    )
+        assert re.search(rf"valid on 'valid' subset .* {name} [\d.]+ .* bsz 7 ", log.read_text())
+    message = "^--reversal-symbols: got 'wxyz', but the checkpoint was trained with 'xyz'; leave"
+    with pytest.raises(ValueError, match=message):
+        train(command, tmp_path, "lstm", "--max-epoch 2 --reversal-symbols wxyz")
 
-    path = ("--path", tmp_path / "checkpoint_best.pt")
-    decode = ("--batch-size", 4, "--max-len-a", 1, "--max-len-b", 5)
+    path = f"--task reversal --path {tmp_path / 'checkpoint_best.pt'}"
     for split, count in {"test": 7, "test_long": 9}.items():
-        options = ("--gen-subset", split, "--scoring", "reversal", "--reversal-long-size", 9)
-        text = command("generate", *path, *decode, *options).stdout
+        options = f"--gen-subset {split} --scoring reversal --reversal-long-size 9"
+        text = command("generate", path, options, "--batch-size 4 --max-len-a 1 --max-len-b 5")
         assert len(re.findall(r"^H-\d+", text, re.M)) == count
         total = rf"^Generate {split} with beam=5: length=all sentence_accuracy=[\d.]+ .* sentences={count}$"
         assert re.search(total, text, re.M) and re.search(r"^length=\d+-\d+ sentence_accuracy", text, re.M)
-    failed = command("generate", *path, "--reversal-max-length", 9, check=False)
-    assert failed.stderr.splitlines()[-1].startswith("ValueError: --reversal-max-length: got 9, but the checkpoint")
+    with pytest.raises(ValueError, match="^--reversal-max-length: got 9, but the checkpoint"):
+        command("generate", path, "--reversal-max-length 9")
 
-    done = command("interactive", *path, "--max-len-b", 9, stdin="x y z\n\na x\n")
-    assert re.findall(r"^S-(\d)\t(.*)$", done.stdout, re.M) == [("0", "x y z"), ("1", ""), ("2", "<unk> x")]
-    assert re.findall(r"^warning: line (\d)", done.stderr, re.M) == ["2", "3"]
-    done = command("validate", *path, "--batch-size", 4)
-    assert re.search(r"sentence_accuracy [\d.]+ .* bsz 7$", done.stdout + done.stderr, re.M)
+    (tmp_path / "typed").write_text("x y z\n\na x\n")
+    text = command("interactive", path, f"--max-len-b 9 --input {tmp_path / 'typed'}")
+    assert re.findall(r"^S-(\d)\t(.*)$", text, re.M) == [("0", "x y z"), ("1", ""), ("2", "<unk> x")]
+    assert re.findall(r"^warning: line (\d)", command.stderr, re.M) == ["2", "3"]
+    text = command("validate", path, "--batch-size 4 --log-format simple")
+    assert re.search(r"sentence_accuracy [\d.]+ .* bsz 7$", text + command.stderr, re.M)
 
     hub = MODEL_REGISTRY["lstm"].from_pretrained(str(tmp_path), "checkpoint_best.pt", ".", user_dir=str(PLUGIN))
     assert set(hub.translate("x y z", beam=2).split()) <= {"x", "y", "z", "<s>", "<unk>"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(OLD_FAIRSEQ, reason="this fairseq's transformer does not decode with a recent torch")
-def test_transformer_trains_and_decodes(tmp_path):
-    train(tmp_path, "transformer", "--max-update", 3, "--best-checkpoint-metric", "sentence_accuracy")
-    text = command("generate", "--path", tmp_path / "checkpoint_best.pt", "--batch-size", 4, "--max-len-b", 9).stdout
+def test_transformer_trains_and_decodes(command, tmp_path):
+    train(command, tmp_path, "transformer", "--max-update 3 --best-checkpoint-metric sentence_accuracy")
+    path = f"--path {tmp_path / 'checkpoint_best.pt'}"
+    text = command("generate", "--task reversal", path, "--batch-size 4 --max-len-b 9")
     assert len(re.findall(r"^H-\d+", text, re.M)) == 7

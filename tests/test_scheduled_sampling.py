@@ -122,6 +122,7 @@ TRAINING = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["argmax", "sample"])
 def test_resumed_training_is_exact_and_logs_the_probability(command, tmp_path, word):
     options = f"{TRAINING} --scheduled-sampling-word {word}"

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from translation_data import SMALL_MODEL, data_folder, model_folder, read_lines
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 POSITIONS = "--max-source-positions 60 --max-target-positions 100"
 

@@ -274,6 +274,7 @@ def attended_alone(model, task, source: str, found: str) -> list:
     return extra["attn"][0][0, : len(target), : len(words) - 1].argmax(dim=1).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", ["left", "right"])
 @pytest.mark.parametrize("kind", ["soft", "hard"])
 def test_after_a_real_decoding(command, trained, script, kind, padding):

@@ -18,6 +18,8 @@ from fairseq_commands import (
     write_reversed_text,
 )
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TASKS = ("translation", "reversal")
 
@@ -145,7 +147,6 @@ def last_validation(log):
 # Supervised alignments
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("task", ["translation"], indirect=True)
 def test_alignments_of_a_corpus_can_be_supervised(command, tmp_path, task):
     """The corpus links a word to the one before its source, where the attention would not go by itself. The task pads
