@@ -21,7 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ..models.attn_rnn import AttnRNNModel
-from ..models.attn_rnn_config import AttnRNNConfig, encoder_dim, flag
+from ..models.attn_rnn import AttnRNNConfig
+from ..models.config import resolved
+from ..models.sizes import Sizes
+from ..modules.options import flag
 from .files import FIRST_EPOCH, NUMPY_GLOBALS, check_folder, first_line, load_checkpoint, save_checkpoint
 
 SOURCES = (
