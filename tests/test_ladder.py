@@ -11,7 +11,7 @@ from fairseq.sequence_generator import SequenceGenerator
 from model_factory import LENGTHS, batch, build, config, mechanism, toy_task
 from transcription import Transcription
 
-from fairseq_attn_plugin.models.attn_rnn_config import fill_defaults
+from fairseq_attn_plugin.models.config import resolved
 from fairseq_attn_plugin.models.encoder import memory_of
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
@@ -82,9 +82,7 @@ ALL = {**{name_of(options): options for options in PRODUCT}, **SHAPES}
 
 
 def settings(options):
-    cfg = config(**options)
-    fill_defaults(cfg)
-    return cfg
+    return resolved(config(**options))
 
 
 def attention_of(extra):

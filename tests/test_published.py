@@ -12,8 +12,10 @@ from model_factory import batch, toy_task
 from omegaconf import OmegaConf
 from torch import cat, maximum, sigmoid, tanh
 
-from fairseq_attn_plugin.models.attn_rnn import PRESETS, AttnRNNModel
-from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig, attention_size, fill_defaults
+from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig, AttnRNNModel
+from fairseq_attn_plugin.models.config import resolved
+from fairseq_attn_plugin.models.presets import PRESETS
+from fairseq_attn_plugin.models.sizes import Sizes
 
 
 def zeros(size):

@@ -155,7 +155,8 @@ def convert_options(given: Namespace) -> DictConfig:
         readout_activation="tanh",
     )
     options = OmegaConf.merge(OmegaConf.structured(AttnRNNConfig), options)
-    options.bridge = "copy" if encoder_dim(options) == options.decoder_hidden_size else "linear"
+    sizes = Sizes.of(resolved(options))
+    options.bridge = "copy" if sizes.encoder == sizes.decoder else "linear"
     return options
 
 
@@ -210,8 +211,8 @@ def convert_parameters(theirs: Dict[str, Tensor], model: AttnRNNModel, options: 
         idle.discard(source)
     if idle:
         raise ValueError(f"has the parameter {min(idle)}, which fairseq's lstm of these options does not have")
-    readout = "decoder.readout.projection.weight"
-    context, state = converted[readout].split([encoder_dim(options), options.decoder_hidden_size], dim=1)
+    readout, sizes = "decoder.readout.projection.weight", Sizes.of(resolved(options))
+    context, state = converted[readout].split([sizes.encoder, sizes.decoder], dim=1)
     converted[readout] = torch.cat([state, context], dim=1)
     return converted
 
