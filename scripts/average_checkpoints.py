@@ -6,7 +6,7 @@ import sys
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
-from fairseq_attn_plugin.models.checkpoint_averaging import average_checkpoints  # noqa: E402
+from fairseq_attn_plugin.checkpoints.averaging import average_checkpoints  # noqa: E402
 
 
 def main() -> None:

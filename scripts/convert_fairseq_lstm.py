@@ -6,7 +6,7 @@ import sys
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
-from fairseq_attn_plugin.models.fairseq_lstm import convert_checkpoint  # noqa: E402
+from fairseq_attn_plugin.checkpoints.conversion import convert_checkpoint  # noqa: E402
 
 
 def main() -> None:

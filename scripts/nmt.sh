@@ -101,7 +101,7 @@ test_splits() {
 weights_of() {
   "$bin/python" -W ignore -c '
 import logging, sys; logging.disable(logging.INFO)
-from fairseq_attn_plugin.models.checkpoint_averaging import has_attention
+from fairseq_attn_plugin.checkpoints.averaging import has_attention
 if has_attention(sys.argv[1]): print("--print-alignment soft")' "$1"
 }
 

@@ -8,16 +8,18 @@ logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib w
 
 from fairseq_attn_plugin.data.reversal_problem import ReversalProblem  # noqa: E402
 from fairseq_attn_plugin.evaluation import report  # noqa: E402
+from fairseq_attn_plugin.experiments.reversal import MODES  # noqa: E402
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("mode", choices=sorted(report.TABLES))
-    parser.add_argument("out", help="folder for report.md, report.json and the pictures")
-    parser.add_argument("runs", nargs="+", metavar="LABEL=FOLDER", help="one training; equal labels are seeds")
+    parser.add_argument("out", help="folder with those of the trainings, for report.md, report.json and the pictures")
+    parser.add_argument("seeds", nargs="+", metavar="SEED", help="each experiment was trained with these")
     args = parser.parse_args()
     try:
-        runs = [report.read_run(*run.split("=", 1)) for run in args.runs]
+        trained = [(experiment, seed) for experiment in MODES[args.mode]() for seed in args.seeds]
+        runs = [report.read_run(each.facts, f"{args.out}/{each.name}-seed{seed}") for each, seed in trained]
         print(report.write_report(args.mode, runs, args.out, trained_lengths(runs[0])), end="")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

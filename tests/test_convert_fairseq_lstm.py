@@ -23,8 +23,8 @@ from fairseq_commands import hypotheses, load, preprocess, write_reversed_text
 from full_disk import full_disk
 from lstm_checkpoint import lstm_checkpoint
 
+from fairseq_attn_plugin.checkpoints.conversion import convert_checkpoint
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
-from fairseq_attn_plugin.models.fairseq_lstm import convert_checkpoint
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 

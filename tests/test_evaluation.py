@@ -192,20 +192,23 @@ def test_accuracies_by_hand():
     assert report.alignment_accuracy([decoded("ab", "ba")]) is None and report.sentence_accuracy([]) is None
 
 
-def run(label: str, seconds, hypothesis: str, epochs=(10.0, 30.0)) -> report.Run:
+def run(score: str, seconds, hypothesis: str, epochs=(10.0, 30.0)) -> report.Run:
     validations = [
         {"epoch": epoch, "num_updates": 5.0 * epoch, "token_accuracy": accuracy, "sentence_accuracy": accuracy / 2}
         for epoch, accuracy in enumerate(epochs, 1)
     ]
-    source = "abc" * 5 + "d"
-    return report.Run(label, TrainingLog({}, 77, seconds, validations), {"test": [decoded(source, hypothesis)]})
+    log, source = TrainingLog({}, 77, seconds, validations), "abc" * 5 + "d"
+    return report.Run({"score": score}, log, {"test": [decoded(source, hypothesis)]})
 
 
 def test_table_joins_seeds():
     right = ("abc" * 5 + "d")[::-1]
     runs = [run("x", 1.0, right), run("y", None, right), run("x", 2.0, "b"), run("x", 9.0, right)]
     rows = report.rows_of(report.TABLES["compare"], runs)
-    assert [(row["label"], row["seeds"]) for row in rows] == [("x", 3), ("y", 1)]
+    assert [(row["label"], row["facts"], row["seeds"]) for row in rows] == [
+        ("x", {"score": "x"}, 3),
+        ("y", {"score": "y"}, 1),
+    ]
     assert rows[0]["training seconds"] == 2.0, "median"
     assert rows[0]["sentence accuracy"] == rows[0]["sentences, lengths 15–20"] == pytest.approx(200 / 3)
     assert (rows[0]["parameters"], rows[0]["updates"], rows[0]["sentences, lengths 21–40"]) == (77, 10, None)
@@ -214,19 +217,22 @@ def test_table_joins_seeds():
 
 
 def test_pivots_by_hand():
-    labels = ("none, gru", "none, rnn", "dot, previous, gru", "dot, previous, rnn", "dot, current, rnn")
-    rows = [dict(label=label, seeds=2, x=1000.0 + n, y=None, updates=8) for n, label in enumerate(labels)]
+    """A value may hold what stands between two of them in a title, and one word may be the value of two facts."""
+    facts = [dict(score="none", cell=cell) for cell in ("gru, big", "current")]
+    facts += [dict(score="dot", query="previous", cell="gru, big"), dict(score="dot", query="previous", cell="current")]
+    facts.append(dict(score="dot", query="current", cell="gru, big"))
+    rows = [dict(facts=each, seeds=2, x=1000.0 + n, y=None, updates=8) for n, each in enumerate(facts)]
     for row, seconds in zip(rows, (1.0, None, 2.5, 2.0, 1.5)):
         row["training seconds"] = seconds
     x, y = report.Column("x", None, 1), report.Column("y", None)
     assert report.pivot(x, rows) == [
-        ["x", "previous, gru", "previous, rnn", "current, rnn"],
-        ["none", "1,000.0", "1,001.0", "1,001.0"],
+        ["x", "previous, gru, big", "previous, current", "current, gru, big"],
+        ["none", "1,000.0", "1,001.0", "1,000.0"],
         ["dot", "1,002.0", "1,003.0", "1,004.0"],
     ]
     text = report.pivots([x, y], rows)
     assert text.splitlines()[5:9] == [
-        "| y | previous, gru | previous, rnn | current, rnn |",
+        "| y | previous, gru, big | previous, current | current, gru, big |",
         "| --- | ---: | ---: | ---: |",
         "| none | – | – | – |",
         "| dot | – | – | – |",
@@ -236,7 +242,8 @@ def test_pivots_by_hand():
 
 def test_sentences_are_counted_by_length_over_all_splits():
     right, wrong = decoded("ab" * 15, "ba" * 15), decoded("ab" * 13, "a")
-    other = report.Run("x", TrainingLog(), {"test": [decoded("abcdef", "fedcba")], "test_long": [right, wrong]})
+    splits = {"test": [decoded("abcdef", "fedcba")], "test_long": [right, wrong]}
+    other = report.Run({"model": "x"}, TrainingLog(), splits)
     (row,) = report.rows_of(report.TABLES["lengths"], [other])
     lengths = {title.split()[-1]: number for title, number in row.items() if title.startswith("sentences")}
     assert {title: number for title, number in lengths.items() if number is not None} == {"5–10": 100, "26–30": 50}
@@ -252,8 +259,9 @@ PICTURES = {
 
 @pytest.mark.parametrize("mode", report.TABLES)
 def test_every_mode_leaves_its_table_and_pictures(tmp_path, mode):
-    runs = [run(label, 1.0, "b") for label in ("none", "dot, previous, x", "dot, current, x")]
-    for each in runs:
+    runs = [run(score, 1.0, "b") for score in ("none", "dot", "dot")]
+    for each, query in zip(runs, (None, "previous", "current")):
+        each.facts.update(dict(query=query, cell="x") if query else {})
         weights = None if each.label == "none" else (2, 1, 0, 3)
         each.splits = {"test": [decoded("abc", "cba", weights)], "test_long": [decoded("abb", "bba", weights)]}
     if mode not in report.ONE_SENTENCE:

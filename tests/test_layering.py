@@ -1,6 +1,7 @@
 """Imports point one way, over the syntax trees; no file is long; nothing loads a checkpoint that may run code."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
@@ -10,25 +11,25 @@ ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = "fairseq_attn_plugin"
 FAIRSEQ = ("fairseq", "fairseq_cli")
 MAX_LINES = 400
+DATA_NAMES = re.compile(r"data\.json|\bdict\.|sentencepiece(\.\w*)*\.?model|<2")
 
 # file or folder: (what it may import of the plugin, what it may not import of others); the longest path counts
 RULES = {
     f"{PLUGIN}/modules": ((f"{PLUGIN}.modules",), FAIRSEQ),
     f"{PLUGIN}/models": ((f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
+    f"{PLUGIN}/checkpoints": ((f"{PLUGIN}.checkpoints", f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
+    f"{PLUGIN}/serving": (tuple(f"{PLUGIN}.{room}" for room in ("serving", "tasks", "models", "checkpoints")), ()),
     f"{PLUGIN}/criterions": ((f"{PLUGIN}.criterions", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/data": ((f"{PLUGIN}.data",), ()),
-    f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation",), ()),
+    f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data.data_folder"), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
+    f"{PLUGIN}/experiments": ((f"{PLUGIN}.experiments", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/tasks": ((f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics"), ()),
     f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots"), ()),
-    "scripts": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data", f"{PLUGIN}.benchmark"), ()),
-    "scripts/convert_fairseq_lstm.py": ((f"{PLUGIN}.models.fairseq_lstm",), ()),
-    "scripts/translate.py": ((f"{PLUGIN}.models.attn_rnn",), ()),
-    "scripts/average_checkpoints.py": ((f"{PLUGIN}.models.checkpoint_averaging",), ()),
     "data-prep": ((), ()),
 }
 # the public entry: importing it registers everything
-ENTRY = {"scripts": (PLUGIN,), f"{PLUGIN}/benchmark": (PLUGIN,)}
+ENTRY = {f"{PLUGIN}/benchmark": (PLUGIN,)}
 
 
 def files(*patterns: str) -> List[Path]:
@@ -92,6 +93,25 @@ def test_no_checkpoint_may_run_code():
     assert not found, "\n".join(found)
 
 
+def names_of_the_data_folder(source: str, path: str) -> List[str]:
+    """Lines of ``source`` that spell a name of the data folder's files, other than in a docstring."""
+    tree = ast.parse(source)
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    found = [node for node in texts if id(node) not in said and DATA_NAMES.search(node.value)]
+    return [f"{path}:{node.lineno}: {node.value!r}" for node in found]
+
+
+def test_names_of_the_data_folder_are_known_in_one_file():
+    home = ROOT / PLUGIN / "data" / "data_folder.py"
+    assert len(names_of_the_data_folder(home.read_text(), "")) >= 5
+    for link in (ROOT / "data-prep" / home.name, ROOT / "scripts" / home.name):
+        assert link.is_symlink() and link.resolve() == home
+    rooms = [path for path in files("*.py") if path.resolve() != home and ROOT / "tests" not in path.parents]
+    found = [v for path in rooms for v in names_of_the_data_folder(path.read_text(), str(path.relative_to(ROOT)))]
+    assert not found, "\n".join(found)
+
+
 def test_no_file_is_long():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files("*.py", "*.sh", "run")}
     assert len(lengths) > 10
@@ -112,13 +132,15 @@ def test_no_file_is_long():
         ("tasks/planted.py", "from ..evaluation import plots"),
         ("tasks/planted.py", "from fairseq_attn_plugin import models"),
         ("evaluation/planted.py", "from ..tasks import reversal"),
+        ("evaluation/planted.py", "from ..data.segmenter import Segmenter"),
         ("evaluation/metrics.py", "import torch.nn as nn"),
         ("evaluation/metrics.py", "from .plots import heat_map"),
         ("benchmark/planted.py", "from ..models.attn_rnn import AttnRNNModel"),
-        ("../scripts/planted.py", "from fairseq_attn_plugin.models import attn_rnn"),
-        ("../scripts/planted.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
-        ("../scripts/convert_fairseq_lstm.py", "from fairseq_attn_plugin.models import attn_rnn"),
-        ("../scripts/translate.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
+        ("models/planted.py", "from ..serving.translator import Translator"),
+        ("models/planted.py", "from ..checkpoints import files"),
+        ("checkpoints/planted.py", "from ..serving import translator"),
+        ("serving/planted.py", "from ..evaluation import plots"),
+        ("experiments/planted.py", "from ..models.attn_rnn import AttnRNNModel"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin"),
     ],
 )
@@ -133,8 +155,9 @@ def test_a_planted_import_is_found(path, source):
         ("modules/planted.py", "import torch\nfrom .registry import Registry"),
         ("models/planted.py", "from fairseq.models import FairseqEncoder\nfrom ..modules.registry import Registry"),
         ("tasks/planted.py", "from ..evaluation import metrics\nfrom ..evaluation.metrics import edits"),
-        ("../scripts/planted.py", "import fairseq_attn_plugin\nfrom fairseq_attn_plugin.evaluation import plots"),
-        ("../scripts/convert_fairseq_lstm.py", "from fairseq_attn_plugin.models import fairseq_lstm"),
+        ("checkpoints/planted.py", "from ..models import attn_rnn\nfrom .files import load_checkpoint"),
+        ("serving/planted.py", "from ..checkpoints import files\nfrom ..tasks import attn_translation"),
+        ("benchmark/planted.py", "import fairseq_attn_plugin\nfrom ..evaluation import plots"),
         ("../data-prep/planted.py", "import fairseq_attn_plugin_of_someone_else"),
     ],
 )

@@ -8,8 +8,8 @@ from fairseq.models.lstm import LSTMModel
 from lstm_checkpoint import lstm_checkpoint, translation_task
 from model_factory import batch
 
+from fairseq_attn_plugin.checkpoints.conversion import convert_checkpoint
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
-from fairseq_attn_plugin.models.fairseq_lstm import convert_checkpoint
 
 CASES = {
     "one layer": dict(),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_attn_plugin.evaluation import report
+from fairseq_attn_plugin.experiments import reversal
 from fairseq_attn_plugin.models.attn_rnn_config import ATTENTION_SCORES, CELLS, NORMALIZERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +60,10 @@ printf 'S-0\ta b\nT-0\tb a\nH-0\t-0.1\tb a\nD-0\t-0.1\tb a\nP-0\t-0.1 -0.1 -0.1%
 """
 
 PYTHON = f"""#!/usr/bin/env bash
-case "$*" in *reversal_report.py*) [ -z "${{NO_REPORT:-}}" ] || exit 0 ;; esac
+case "$*" in
+  *reversal_report.py*) [ -z "${{NO_REPORT:-}}" ] || exit 0 ;;
+  *reversal_experiments.py*) [ -n "${{REAL_EXPERIMENTS:-}}" ] || exec cat "${{0%/*}}/experiments/${{!#}}" ;;
+esac
 exec '{sys.executable}' "$@"
 """
 
@@ -74,6 +78,8 @@ class Checkout:
         self.write("venv/bin/fairseq-train", TRAIN)
         self.write("venv/bin/fairseq-generate", GENERATE)
         self.write("venv/bin/python", PYTHON)
+        for mode, experiments in reversal.MODES.items():  # the script that prints them imports fairseq, for seconds
+            self.write(f"venv/bin/experiments/{mode}", "".join(each.line + "\n" for each in experiments()))
         self.venv = self.root / "venv"
 
     def write(self, name: str, text: str):
@@ -109,7 +115,7 @@ def last_line(result) -> str:
 
 
 def test_compare_runs_everything_once_and_reports(checkout):
-    result = checkout.run("compare", "--lr", "0.1", SEEDS="1 2")
+    result = checkout.run("compare", "--lr", "0.1", SEEDS="1 2", REAL_EXPERIMENTS="yes")
     assert result.returncode == 0, result.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()[2:4]]
     assert rows[0] == ["with attention", "1,234", "8", "7.5", "100.00", "100.00", "100.00", "–", "–"]
@@ -213,7 +219,7 @@ def test_usage_and_unknown_mode(checkout):
     result = checkout.run("compair")
     assert result.returncode == 1 and "got 'compair'; choose from " in last_line(result)
     modes = last_line(result).partition("choose from ")[2].split(", ")
-    assert sorted(modes) == sorted(report.TABLES), "every mode has a table"
+    assert modes == list(reversal.MODES) and sorted(modes) == sorted(report.TABLES), "every mode has a table"
     for jobs in ("0", "two"):
         assert f"JOBS: got '{jobs}'" in last_line(checkout.run(JOBS=jobs))
 
@@ -221,10 +227,10 @@ def test_usage_and_unknown_mode(checkout):
 FLAGS = ("--attention-score", "--attention-query", "--attention-normalizer", "--cell")
 
 
-def mechanism(call: str) -> tuple:
-    """The values of FLAGS in a command line, None where it does not name one."""
-    values = dict(itertools.pairwise(call.split()))
-    return tuple(values.get(flag) for flag in FLAGS)
+def words_after(options: str, flags) -> tuple:
+    """The values of flags in a command line, None where it does not name one."""
+    values = dict(itertools.pairwise(options.split()))
+    return tuple(values.get(flag) for flag in flags)
 
 
 @pytest.mark.parametrize(
@@ -235,32 +241,43 @@ def mechanism(call: str) -> tuple:
         ("lengths", [None], [None], [None]),
     ],
 )
-def test_tables_of_mechanisms_cover_the_registries_once(checkout, mode, queries, normalizers, cells):
-    result = checkout.run(mode, NO_REPORT="1")
-    assert result.returncode == 0, result.stderr
-    calls = checkout.calls()
-    trained = [mechanism(call) for call in calls if call.startswith("train")]
+def test_tables_of_mechanisms_cover_the_registries_once(mode, queries, normalizers, cells):
+    experiments = reversal.MODES[mode]()
     expected = list(itertools.product(ATTENTION_SCORES.names(), queries, normalizers, cells))
     fixed = [name for name in ATTENTION_SCORES.names() if not ATTENTION_SCORES[name].reads_query]
     expected = {(s, q, None if s in fixed else n, c) for s, q, n, c in expected}  # no normaliser changes their weights
     expected = [*expected, *(("none", None, None, cell) for cell in cells)]  # no query, no normaliser
+    trained = [words_after(each.own, FLAGS) for each in experiments]
     assert sorted(trained, key=str) == sorted(expected, key=str)
-    decoded = [call for call in calls if call.startswith("generate")]
-    assert all(("--print-alignment" in call) != ("/none-" in call) for call in decoded)
-    splits = {word for call in decoded for before, word in itertools.pairwise(call.split()) if before == "--gen-subset"}
-    assert splits == ({"test", "test_long"} if mode == "lengths" else {"test"})
+    facts = [tuple(each.facts.get(name) for name in ("score", "query", "normalizer", "cell")) for each in experiments]
+    assert facts == trained, "the report tells what was trained"
+    assert len({each.name for each in experiments}) == len(experiments)
+    assert all((reversal.WEIGHTS in each.decoding) == (each.facts["score"] != "none") for each in experiments)
+    assert {each.splits for each in experiments} == {"test test_long" if mode == "lengths" else "test"}
 
 
-def test_sampling_trains_with_and_without(checkout):
-    assert checkout.run("sampling", NO_REPORT="1").returncode == 0
-    without, sampled = [call for call in checkout.calls() if call.startswith("train")]
-    words = sampled.split()
-    updates, slope, floor = (
-        float(words[words.index(flag) + 1])
-        for flag in ("--max-update", "--scheduled-sampling-slope", "--scheduled-sampling-floor")
-    )
-    assert "--scheduled-sampling" not in without and floor == 0.75
-    assert 1.0 - slope * updates == pytest.approx(floor, abs=0.01), "the floor is reached at the end"
+def test_sampling_trains_with_and_without():
+    without, sampled = reversal.MODES["sampling"]()
+    (updates,) = words_after(sampled.shared, ["--max-update"])
+    slope, floor = map(float, words_after(sampled.own, ["--scheduled-sampling-slope", "--scheduled-sampling-floor"]))
+    assert "--scheduled-sampling" not in without.own + without.shared and floor == 0.75
+    assert 1.0 - slope * int(updates) == pytest.approx(floor, abs=0.01), "the floor is reached at the end"
+
+
+@pytest.mark.parametrize("mode", reversal.MODES)
+def test_what_bash_splits_holds_nothing_that_it_would_split_elsewhere(mode):
+    for each in reversal.MODES[mode]():
+        assert each.line.count("|") == 4 and not set("*?[\n\\'\"") & set(each.line)
+        assert each.name and " " not in each.name and " ".join(each.shared.split()) == each.shared
+
+
+def test_options_of_an_experiment_come_last(checkout):
+    result = checkout.run("guided", "--cell", "x y", NO_REPORT="1", SEEDS="1 2")
+    assert result.returncode == 0, result.stderr
+    trains = [call for call in checkout.calls() if call.startswith("train")]
+    for call, (each, seed) in zip(trains, itertools.product(reversal.guided(), "12"), strict=True):
+        assert f" {each.shared} --cell x y {each.own} --seed {seed} --save-dir" in call
+        assert f"/{each.name}-seed{seed}/checkpoints " in call
 
 
 def test_jobs_run_together_each_on_one_thread(checkout):

@@ -14,7 +14,7 @@ from fairseq_commands import hypotheses
 from translation_data import SMALL_MODEL, data_folder, model_folder, read_lines, write_settings
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
-from fairseq_attn_plugin.models.translator import Translator
+from fairseq_attn_plugin.serving.translator import Translator
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 POSITIONS = "--max-source-positions 60 --max-target-positions 101"  # 37 source tokens at once: 2 x 37 + 25 <= 100

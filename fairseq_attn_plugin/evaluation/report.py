@@ -12,15 +12,21 @@ from .training_log import TrainingLog, read_training_log
 
 @dataclass
 class Run:
-    """One training and its decodings. Runs of one label, which differ in the seed, share a row of the table.
+    """One training and its decodings. Runs of the same facts, which differ in the seed, share a row of the table.
 
     Attributes:
+        facts: what sets the training apart from others, by the name of the fact, such as {"score": "dot"}.
         splits: sentences by the name of the test split.
     """
 
-    label: str
+    facts: Dict[str, str]
     training: TrainingLog
     splits: Dict[str, List[Sentence]]
+
+    @property
+    def label(self) -> str:
+        """What a row or a curve is called."""
+        return label_of(self.facts)
 
     @property
     def sentences(self) -> List[Sentence]:
@@ -38,7 +44,12 @@ class Column:
     join: Callable[[Sequence[float]], float] = mean
 
 
-def read_run(label: str, folder) -> Run:
+def label_of(facts: Dict[str, str]) -> str:
+    """The values of facts, in their order."""
+    return ", ".join(facts.values())
+
+
+def read_run(facts: Dict[str, str], folder) -> Run:
     """Reads ``train.jsonl`` and every ``generate-<split>.txt`` of a folder that one training filled.
 
     Raises:
@@ -47,7 +58,7 @@ def read_run(label: str, folder) -> Run:
     folder = Path(folder)
     logs = sorted(folder.glob("generate-*.txt"))
     splits = {path.stem.removeprefix("generate-"): read_generation_log(path) for path in logs}
-    return Run(label, read_training_log(folder / "train.jsonl"), splits)
+    return Run(facts, read_training_log(folder / "train.jsonl"), splits)
 
 
 def of_lengths(sentences: List[Sentence], shortest: int = 0, longest: float = float("inf")) -> List[Sentence]:
@@ -116,24 +127,28 @@ TABLES: Dict[str, List[Column]] = {
 }
 PIVOTS = {mode: ("sentence accuracy", "alignment accuracy") for mode in ("mechanisms", "normalizers")}
 """Modes of many rows: each of these columns is printed as a table of its own; report.json has the others, too."""
+LINE = "score"
+"""The fact that names a line of such a table; the others name its column."""
 ONE_SENTENCE = {"mechanisms": "test", "normalizers": "test", "guided": "test", "lengths": "test_long"}
-"""Modes whose heat maps show the same sentence once per label, and its split; the others show the first label's."""
+"""Modes whose heat maps show the same sentence once per group of runs, and its split; the others show those of the
+first group."""
 BY_LENGTH = ("compare", "fifty", "lengths", "sampling")
 
 
-def by_label(runs: List[Run]) -> Dict[str, List[Run]]:
-    """Runs by label, in the order in which the labels come first."""
-    rows: Dict[str, List[Run]] = {}
+def groups(runs: List[Run]) -> List[List[Run]]:
+    """Runs of the same facts together, in the order in which these come first."""
+    found: Dict[tuple, List[Run]] = {}
     for run in runs:
-        rows.setdefault(run.label, []).append(run)
-    return rows
+        found.setdefault(tuple(run.facts.items()), []).append(run)
+    return list(found.values())
 
 
 def rows_of(columns: List[Column], runs: List[Run]) -> List[dict]:
-    """One dict per label: ``label``, ``seeds`` (how many), and per column title the joined number or None."""
+    """One dict per group: ``label``, the ``facts`` that it is made of, ``seeds`` (how many), and per column title the
+    joined number or None."""
     rows = []
-    for label, group in by_label(runs).items():
-        row = {"label": label, "seeds": len(group)}
+    for group in groups(runs):
+        row = {"label": group[0].label, "facts": group[0].facts, "seeds": len(group)}
         for column in columns:
             values = [value for value in map(column.value, group) if value is not None]
             row[column.title] = column.join(values) if values else None
@@ -157,24 +172,32 @@ def pivots(columns: List[Column], rows: List[dict]) -> str:
 
 
 def pivot(column: Column, rows: List[dict]) -> List[List[str]]:
-    """One column as lines of cells: that of label "dot, current, lstm" is in row "dot", column "current, lstm".
+    """One column as lines of cells: a line per score, and a cell for each way in which the other facts come together.
 
-    A label with fewer parts ("none, lstm", for which there is no query) stands in every column that has its parts.
+    A row that has fewer facts (without attention there is no query) stands in every cell that agrees with those.
     """
-    parts = [row["label"].split(", ") for row in rows]
-    titles = pivot_titles([row["label"] for row in rows])
-    lines = [[column.title, *titles]]
-    for name in dict.fromkeys(first for first, *_ in parts):
-        own = [(set(rest), row[column.title]) for (first, *rest), row in zip(parts, rows) if first == name]
-        fitting = ([value for rest, value in own if rest <= set(title.split(", "))] for title in titles)
-        lines.append([name, *(_text(values[0] if values else None, column) for values in fitting)])
+    titles = pivot_titles([row["facts"] for row in rows])
+    lines = [[column.title, *map(label_of, titles)]]
+    for score in dict.fromkeys(row["facts"][LINE] for row in rows):
+        own = [(_others(row["facts"]), row[column.title]) for row in rows if row["facts"][LINE] == score]
+        fitting = ([value for facts, value in own if facts.items() <= title.items()] for title in titles)
+        lines.append([score, *(_text(values[0] if values else None, column) for values in fitting)])
     return lines
 
 
-def pivot_titles(labels: Sequence[str]) -> List[str]:
-    """What follows the first ", " in the labels with most parts, each once."""
-    most = max(label.count(", ") for label in labels)
-    return list(dict.fromkeys(label.partition(", ")[2] for label in labels if label.count(", ") == most))
+def pivot_titles(facts: Sequence[Dict[str, str]]) -> List[Dict[str, str]]:
+    """The facts beside the score, each combination once, of those that have most facts."""
+    most = max(map(len, facts))
+    titles: List[Dict[str, str]] = []
+    for each in facts:
+        if len(each) == most and _others(each) not in titles:
+            titles.append(_others(each))
+    return titles
+
+
+def _others(facts: Dict[str, str]) -> Dict[str, str]:
+    """Facts without the one that names a line of a pivot."""
+    return {name: value for name, value in facts.items() if name != LINE}
 
 
 def _text(number: Optional[float], column: Column) -> str:
@@ -209,7 +232,7 @@ def pictures(mode: str, runs: List[Run], trained: Tuple[int, int]) -> dict:
     """Figures of a mode by file name (without .png); no heat maps if no run has weights that can be drawn."""
     test = ONE_SENTENCE.get(mode)
     maps = one_sentence_of_each(runs, test) if test else some_sentences(runs[0].splits["test"])
-    columns = len(pivot_titles(list(by_label(runs)))) if mode in PIVOTS else 4 if test else 3
+    columns = len(pivot_titles([run.facts for run in runs])) if mode in PIVOTS else 4 if test else 3
     figures = {"attention": plots.attention_heat_maps(maps, columns)} if maps else {}
     if mode in BY_LENGTH:
         figures["accuracy_by_length"] = plots.accuracy_by_length(curves_by_length(runs), trained)
@@ -221,13 +244,14 @@ def pictures(mode: str, runs: List[Run], trained: Tuple[int, int]) -> dict:
 
 
 def curves_per_epoch(runs: List[Run], statistic: str) -> List[plots.Curve]:
-    """A validation statistic over epochs, one curve per label, mean over seeds.
+    """A validation statistic over epochs, one curve per group, mean over seeds.
 
     Raises:
         ValueError: the training log lacks the statistic.
     """
     curves = []
-    for label, group in by_label(runs).items():
+    for group in groups(runs):
+        label = group[0].label
         values: Dict[int, List[float]] = {}
         for stats in (stats for run in group for stats in run.training.validations):
             if statistic not in stats:
@@ -238,13 +262,13 @@ def curves_per_epoch(runs: List[Run], statistic: str) -> List[plots.Curve]:
 
 
 def curves_by_length(runs: List[Run]) -> List[plots.Curve]:
-    """Sentence accuracy over the source length, all test splits and seeds together, one curve per label."""
+    """Sentence accuracy over the source length, all test splits and seeds together, one curve per group."""
     curves = []
-    for label, group in by_label(runs).items():
+    for group in groups(runs):
         sentences = [sentence for run in group for sentence in run.sentences]
         lengths = sorted({len(sentence.source) for sentence in sentences})
         accuracies = [sentence_accuracy(of_lengths(sentences, length, length)) for length in lengths]
-        curves.append(plots.Curve(label, lengths, accuracies))
+        curves.append(plots.Curve(group[0].label, lengths, accuracies))
     return curves
 
 
@@ -269,8 +293,14 @@ def some_sentences(sentences: List[Sentence], count: int = 3) -> List[plots.Heat
 
 
 def one_sentence_of_each(runs: List[Run], split: str) -> List[plots.HeatMap]:
-    """The best hypothesis for the first of the longest sentences of a split, from the first run of every label."""
-    first = {label: group[0].splits[split] for label, group in by_label(runs).items()}
-    longest = max(next(iter(first.values())), key=lambda sentence: len(sentence.source)).id
-    chosen = {label: s for label, sentences in first.items() for s in sentences if s.id == longest}
-    return [heat_map(label.replace(", ", "\n", 1), s, s.hypotheses[0]) for label, s in chosen.items() if drawable(s)]
+    """The best hypothesis for the first of the longest sentences of a split, from the first run of every group."""
+    first = [group[0] for group in groups(runs)]
+    longest = max(first[0].splits[split], key=lambda sentence: len(sentence.source)).id
+    chosen = [(run.facts, sentence) for run in first for sentence in run.splits[split] if sentence.id == longest]
+    return [heat_map(_title(facts), s, s.hypotheses[0]) for facts, s in chosen if drawable(s)]
+
+
+def _title(facts: Dict[str, str]) -> str:
+    """The label, whose first fact has a line of its own."""
+    first, *rest = facts.values()
+    return "\n".join([first, ", ".join(rest)]) if rest else first

@@ -1,6 +1,6 @@
 """Model ``attn_rnn``: wiring and presets."""
 
-from typing import Optional, Tuple
+from typing import Callable, ClassVar, Optional, Tuple
 
 from fairseq import hub_utils
 from fairseq.dataclass.utils import merge_with_parent
@@ -32,7 +32,6 @@ from .dropout import Dropout
 from .embedding import INIT_BOUND, build_embeddings
 from .precision import MATMUL_DTYPES
 from .rnn_encoder import RNNEncoder
-from .translator import Translator, check_files
 
 
 @register_model("attn_rnn", dataclass=AttnRNNConfig)
@@ -41,6 +40,9 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
 
     alignment_loss_error: Optional[str] = None
     """Why a criterion that takes the logarithm of attention weights cannot be used; None where it can."""
+
+    load_pretrained: ClassVar[Callable[..., hub_utils.GeneratorHubInterface]]
+    """What ``from_pretrained`` calls; ``serving`` sets it, because models import nothing of what serves them."""
 
     @classmethod
     def build_model(cls, cfg, task) -> "AttnRNNModel":
@@ -99,17 +101,14 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             kwargs: values that replace those of the checkpoint's options.
 
         Returns:
-            A :class:`Translator` where the task knows how raw text is segmented (``attn_translation``), else fairseq's
-            own interface.
+            A ``serving.translator.Translator`` where the task knows how raw text is segmented (``attn_translation``),
+            else fairseq's own interface.
 
         Raises:
             OSError: the folder or the checkpoint is not there.
             ValueError: the folder's files are damaged, or not those that the model was trained with.
         """
-        check_files(model_name_or_path, checkpoint_file)
-        loaded = hub_utils.from_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
-        interface = Translator if hasattr(loaded["task"], "segmenter") else hub_utils.GeneratorHubInterface
-        return interface(loaded["args"], loaded["task"], loaded["models"])
+        return cls.load_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
 
 
 def max_positions(cfg, task) -> Tuple[int, int]:

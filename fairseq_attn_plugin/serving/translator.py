@@ -13,7 +13,8 @@ import torch
 from fairseq import hub_utils, utils
 from omegaconf import open_dict
 
-from .checkpoint_file import load_checkpoint
+from ..checkpoints.files import load_checkpoint
+from ..models.attn_rnn import AttnRNNModel
 
 EOS = "</s>"
 END = re.compile(r"""[.!?…।؟]["'»”’)\]]*$""")
@@ -215,6 +216,17 @@ def _joined(done: List[Translation], joints: List[str]) -> Translation:
         unknown=sum(part.unknown for part in done),
         cut=sum(part.cut for part in done),
     )
+
+
+def load_pretrained(folder: str, checkpoint_file: str, data: str, **options) -> hub_utils.GeneratorHubInterface:
+    """Loads a trained model, or an ensemble: what ``AttnRNNModel.from_pretrained`` does, with its arguments."""
+    check_files(folder, checkpoint_file)
+    loaded = hub_utils.from_pretrained(folder, checkpoint_file, data, **options)
+    interface = Translator if hasattr(loaded["task"], "segmenter") else hub_utils.GeneratorHubInterface
+    return interface(loaded["args"], loaded["task"], loaded["models"])
+
+
+AttnRNNModel.load_pretrained = staticmethod(load_pretrained)
 
 
 def check_files(folder, checkpoint_file: str) -> None:

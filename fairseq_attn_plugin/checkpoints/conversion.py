@@ -20,9 +20,9 @@ from fairseq.models.lstm import LSTMModel, base_architecture
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from .attn_rnn import AttnRNNModel
-from .attn_rnn_config import AttnRNNConfig, encoder_dim, flag
-from .checkpoint_file import FIRST_EPOCH, NUMPY_GLOBALS, check_folder, first_line, load_checkpoint, save_checkpoint
+from ..models.attn_rnn import AttnRNNModel
+from ..models.attn_rnn_config import AttnRNNConfig, encoder_dim, flag
+from .files import FIRST_EPOCH, NUMPY_GLOBALS, check_folder, first_line, load_checkpoint, save_checkpoint
 
 SOURCES = (
     (r"encoder\.recurrence\.layers\.(\d+)\.(\w+)_l0(_reverse)?", r"encoder.lstm.\2_l\1\3"),

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Sequence
 import torch
 from torch import Tensor
 
-from .checkpoint_file import FIRST_EPOCH, check_folder, load_checkpoint, save_checkpoint
+from .files import FIRST_EPOCH, check_folder, load_checkpoint, save_checkpoint
 
 KEPT = ("args", "cfg", "criterion", "optimizer_history", "task_state")
 """What is taken over from the last checkpoint; fairseq reads no checkpoint without ``optimizer_history`` (names and
