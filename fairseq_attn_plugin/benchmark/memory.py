@@ -69,4 +69,4 @@ def _peak_of_process(setting: Setting) -> int:
 def _status(name: str) -> int:
     """A field of this process's status, in bytes."""
     text = Path("/proc/self/status").read_text()
-    return int(re.search(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE).group(1)) * 1024
+    return int(re.findall(rf"^{name}:\s+(\d+) kB$", text, re.MULTILINE)[0]) * 1024

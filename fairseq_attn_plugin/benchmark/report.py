@@ -53,18 +53,19 @@ def commit(checkout: Path) -> str:
 
 def cpu_name() -> str:
     try:
-        return re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE).group(1)
-    except (OSError, AttributeError):
+        return re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)[0]
+    except (OSError, IndexError):
         return platform.processor() or platform.machine()
 
 
 def available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def markdown(plan: Plan, results: List[Result], facts: Dict[str, str]) -> str:
     """One row per workload and measure, one column per system; why something does not run is a note below."""
-    variants, notes = plan.variants(), []
+    variants = plan.variants()
+    notes: List[str] = []
     lines = [
         "; ".join(f"{name} {value}" for name, value in facts.items()) + ".", "",
         "| workload | measure | " + " | ".join(column_title(plan, variant) for variant in variants) + " |",
@@ -112,9 +113,10 @@ def _row(
 def _cell(result: Result, notes: List[str], label: Optional[str]) -> str:
     """Value, spread and ratio; or the number of the note that says why there are none."""
     if result.value is None:
-        if result.reason not in notes:
-            notes.append(result.reason)
-        return f"[{notes.index(result.reason) + 1}]"
+        reason = str(result.reason)
+        if reason not in notes:
+            notes.append(reason)
+        return f"[{notes.index(reason) + 1}]"
     scatter = f" ({result.spread:.0%})" if len(result.values) > 1 else ""
     ratio = f" {result.ratio:.2f}×" if result.ratio else ""
     of_other = f", {result.ratio_to_other:.2f}× of {label}" if result.ratio_to_other else ""

@@ -6,7 +6,7 @@ from typing import Any, Dict, Optional
 
 import torch
 from fairseq.criterions import CRITERION_REGISTRY, build_criterion
-from fairseq.models import MODEL_DATACLASS_REGISTRY, MODEL_REGISTRY
+from fairseq.models import MODEL_DATACLASS_REGISTRY, MODEL_REGISTRY, BaseFairseqModel
 from omegaconf import OmegaConf
 
 from .workloads import Workload
@@ -66,7 +66,7 @@ class Setting:
     mixed: bool = False
 
 
-def build_model(setting: Setting, task) -> torch.nn.Module:
+def build_model(setting: Setting, task) -> BaseFairseqModel:
     """The model of a setting with random weights, on its device.
 
     Raises:

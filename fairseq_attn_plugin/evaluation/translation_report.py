@@ -137,9 +137,9 @@ def comparison(runs: Sequence[Run]) -> List[Dict[str, Any]]:
             lines = scoring.read_system(run.folder / f"{split}.hyp", reference, path)
             texts.setdefault(tuple(reference), {})[run.label, split] = lines
     rows = []
-    for reference, systems in texts.items():
+    for lines_of_reference, systems in texts.items():
         named = {f"{label}, {split}": lines for (label, split), lines in systems.items()}
-        scored = scoring.as_json(scoring.score(reference, named))["systems"]
+        scored = scoring.as_json(scoring.score(lines_of_reference, named))["systems"]
         rows += [{"label": label, "test set": split, **numbers} for (label, split), numbers in zip(systems, scored)]
     return rows
 
