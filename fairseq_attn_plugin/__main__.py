@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import os
 import sys
-from typing import Iterator, List, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.utils import gen_parser_from_dataclass
@@ -54,7 +54,8 @@ def describe_value(action: argparse.Action) -> str:
         return "flag"
     if action.choices:
         return ", ".join(f"`{choice}`" for choice in action.choices)
-    return {int: "int", float: "float", str: "string", bool: "bool"}.get(action.type, "list, as `[1, 2]`")
+    names: Dict[Any, str] = {int: "int", float: "float", str: "string", bool: "bool"}
+    return names.get(action.type, "list, as `[1, 2]`")
 
 
 def describe_default(action: argparse.Action) -> str:

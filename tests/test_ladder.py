@@ -1,12 +1,12 @@
-"""Every score × normaliser × query × cell: the equations, padding, the search's steps, reordering, beams.
+"""Score × normaliser × query × cell × feeding: the equations, padding, the search's steps, reordering, beams.
 
+Every two values meet in some combination; `scripts/test.sh full` runs all combinations.
 The choices come from the registries: an entry without a transcription fails here.
 """
 
-import itertools
-
 import pytest
 import torch
+from covering import combinations
 from fairseq.sequence_generator import SequenceGenerator
 from model_factory import LENGTHS, batch, build, config, mechanism, toy_task
 from transcription import Transcription
@@ -17,13 +17,16 @@ from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
-PRODUCT = [
-    mechanism(*axes, input_feeding=feeding)
-    for *axes, feeding in itertools.product(
-        ATTENTION_SCORES.names(), ("current", "previous"), NORMALIZERS.names(), CELLS.names(), ("on", "off")
-    )
-    if ATTENTION_SCORES[axes[0]].reads_query or axes[2] == "softmax"  # fixed weights: another normaliser is an error
-] + [mechanism("none", cell=cell) for cell in CELLS.names()]
+AXES = (ATTENTION_SCORES.names(), ("current", "previous"), NORMALIZERS.names(), CELLS.names(), ("on", "off"))
+
+
+def fits(score, query, normalizer, cell, feeding):
+    """Fixed weights have no other normaliser: to name one is an error."""
+    return ATTENTION_SCORES[score].reads_query or normalizer == "softmax"
+
+
+PRODUCT = [mechanism(*axes, input_feeding=feeding) for *axes, feeding in combinations(AXES, fits)]
+PRODUCT += [mechanism("none", cell=cell) for cell in CELLS.names()]
 
 SHAPES = {
     "deep and bidirectional": dict(encoder_layers=2, decoder_layers=3, encoder_direction="bi"),

@@ -1,14 +1,11 @@
 """Several pieces of work measured in turn, so that what disturbs the machine disturbs all; medians over the rounds."""
 
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median, quantiles
 from typing import Callable, Dict, Hashable, List, Optional, Sequence
 
-import torch
-
-from .work import Work
+from .work import Work, synchronized_clock
 
 
 @dataclass
@@ -54,14 +51,12 @@ def alternate(
 
     def warm_up(name: Hashable) -> None:
         work = timings[name].work = works[name]()
-        work.run()
-        timings[name].runs = runs or runs_within(work, seconds, clock)
+        within = work.warm_up(0.0 if runs else seconds, clock)
+        timings[name].runs = runs or within
 
     def one_round(name: Hashable) -> None:
-        timing, start = timings[name], clock()
-        for _ in range(timing.runs):
-            timing.work.run()
-        timing.seconds.append((clock() - start) / timing.runs)
+        timing = timings[name]
+        timing.seconds.append(timing.work.time(timing.runs, clock))
 
     for name in works:
         attempt(name, partial(warm_up, name))
@@ -69,22 +64,6 @@ def alternate(
         for name in list(works)[:: -1 if number % 2 else 1]:
             attempt(name, partial(one_round, name))
     return timings
-
-
-def synchronized_clock() -> float:
-    """Seconds, once a GPU has done all that it was given."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def runs_within(work: Work, seconds: float, clock: Callable[[], float]) -> int:
-    """Runs until so many seconds have passed; how many these were, at least one."""
-    start, count = clock(), 0
-    while count == 0 or clock() - start < seconds:
-        work.run()
-        count += 1
-    return count
 
 
 def reason_of(error: Exception) -> str:

@@ -58,10 +58,10 @@ def read_generation_log(path) -> List[Sentence]:
             if not re.match("[STHDPA]-", line):
                 continue
             try:
-                kind, ident, rest = LINE.fullmatch(line.rstrip("\n")).groups()
+                kind, ident, rest = _parts(line)
                 _add(sentences, kind, int(ident), rest)
-            except (AttributeError, KeyError, IndexError, ValueError) as error:
-                why = f" ({error})" if isinstance(error, ValueError) else ""
+            except (KeyError, IndexError, ValueError) as error:
+                why = f" ({error})" if isinstance(error, ValueError) and str(error) else ""
                 raise ValueError(f"{path}:{number}: damaged line {line.rstrip()[:60]!r}{why}") from None
             aligned = aligned or kind == "A"
     if not sentences:
@@ -72,6 +72,14 @@ def read_generation_log(path) -> List[Sentence]:
     for sentence in sentences.values():
         _check(sentence, aligned, path)
     return [sentences[ident] for ident in sorted(sentences)]
+
+
+def _parts(line: str) -> Tuple[str, str, str]:
+    """Letter, number and rest of a line. ValueError: it is none of those that fairseq prints."""
+    found = LINE.fullmatch(line.rstrip("\n"))
+    if found is None:
+        raise ValueError
+    return found[1], found[2], found[3]
 
 
 def _add(sentences: Dict[int, Sentence], kind: str, ident: int, rest: str) -> None:
@@ -95,7 +103,8 @@ def _complete(hypothesis: Hypothesis, kind: str, rest: str) -> None:
     elif kind == "P":
         hypothesis.token_scores = [float(score) for score in rest.split()]
     elif HARD_ALIGNMENT.fullmatch(rest):
-        hypothesis.links = [tuple(int(i) for i in pair.split("-")) for pair in rest.split()]
+        pairs = (pair.split("-") for pair in rest.split())
+        hypothesis.links = [(int(source), int(target)) for source, target in pairs]
     elif rest:
         hypothesis.weights = np.array([[float(weight) for weight in row.split(",")] for row in rest.split()])
     else:
@@ -116,6 +125,13 @@ def _check(sentence: Sentence, aligned: bool, path) -> None:
                              f"{len(hypothesis.token_scores)} tokens")  # fmt: skip
 
 
+def attention_weights(hypothesis: Hypothesis) -> np.ndarray:
+    """The T×S weights of a hypothesis. ValueError: no soft alignments in the log."""
+    if hypothesis.weights is None:
+        raise ValueError("no attention weights in the log: run fairseq-generate with --print-alignment soft")
+    return hypothesis.weights
+
+
 def attention_axes(sentence: Sentence, hypothesis: Hypothesis) -> Tuple[List[str], List[str]]:
     """Source (S) and target (T) symbols that belong to the columns and rows of the weights, ``</s>`` included.
 
@@ -123,10 +139,8 @@ def attention_axes(sentence: Sentence, hypothesis: Hypothesis) -> Tuple[List[str
         ValueError: no soft alignments in the log; symbols that were joined after decoding; a hypothesis with ``<s>``,
             which fairseq leaves out of the H line (models that have learnt little write it).
     """
-    if hypothesis.weights is None:
-        raise ValueError("no attention weights in the log: run fairseq-generate with --print-alignment soft")
     axes = []
-    for tokens, size in zip((sentence.source, hypothesis.tokens), reversed(hypothesis.weights.shape)):
+    for tokens, size in zip((sentence.source, hypothesis.tokens), reversed(attention_weights(hypothesis).shape)):
         if size - len(tokens) not in (0, 1):
             raise ValueError(f"sentence {sentence.id}: {size} attention weights for {len(tokens)} symbols: symbols "
                              "joined by --post-process, --remove-bpe or --bpe or by the task (of attn_translation: "

@@ -5,6 +5,7 @@ from typing import Dict, Hashable, List, Sequence, Tuple
 
 from rapidfuzz.distance import Levenshtein
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.base import Metric
 
 Sentence = Sequence[Hashable]
 
@@ -117,7 +118,7 @@ class CorpusScore:
 
     def __init__(self, name: str):
         self.name = name
-        self._metric = BLEU(force=True) if name == "bleu" else CHRF()
+        self._metric: Metric = BLEU(force=True) if name == "bleu" else CHRF()
         self.size = len(self.statistics([""], [""]))
 
     def statistics(self, references: Sequence[str], hypotheses: Sequence[str]) -> List[int]:

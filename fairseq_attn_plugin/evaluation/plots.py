@@ -4,7 +4,7 @@ import io
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import matplotlib
 import numpy as np
@@ -16,7 +16,7 @@ from . import whole_files
 COLOURS = ("#0b6e99", "#d1495b", "#5f8d4e", "#8d6a9f", "#e09f3e", "#444444")
 LINES = (("-", "o"), ("--", "s"), (":", "^"))  # style and marker: the first in every colour, then the second, ...
 FEW_CURVES = 4  # a legend in one row
-STYLE = {
+STYLE: Any = {
     "font.size": 12,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -102,7 +102,7 @@ def _draw_legend(figure: Figure, lines: Sequence) -> None:
     if len(lines) <= FEW_CURVES:
         figure.legend(handles=lines, loc="outside upper center", ncols=len(lines))
     else:
-        figure.legend(handles=lines, loc="outside center right", handlelength=3)
+        figure.legend(handles=lines, loc="outside right center", handlelength=3)
 
 
 def attention_heat_maps(maps: List[HeatMap], columns: int = 3) -> Figure:

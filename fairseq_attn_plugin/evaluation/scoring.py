@@ -3,7 +3,7 @@
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
@@ -66,7 +66,7 @@ def read_system(path, reference: Sequence[str], reference_path) -> List[str]:
 
 def score(
     reference: Sequence[str],
-    systems: Dict[str, Sequence[str]],
+    systems: Mapping[str, Sequence[str]],
     lowercase: bool = False,
     tokenize: Optional[str] = None,
     units: Sequence[str] = (),

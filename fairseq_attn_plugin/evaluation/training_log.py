@@ -52,11 +52,11 @@ def read_training_log(path, subset: str = "valid") -> TrainingLog:
                 stats = _statistics(line, f"{path}:{number}", subset)
                 if "num_updates" in stats:
                     by_update[stats["num_updates"]] = stats
-            elif PARAMETERS.match(line):
+            elif parameters := PARAMETERS.match(line):
                 starts += 1
-                log.parameters = int(PARAMETERS.match(line)[1].replace(",", ""))
-            elif DONE.match(line):
-                log.seconds = float(DONE.match(line)[1]) if starts == 1 else None
+                log.parameters = int(parameters[1].replace(",", ""))
+            elif done := DONE.match(line):
+                log.seconds = float(done[1]) if starts == 1 else None
     if not starts:
         raise ValueError(f"{path}: no training in this file; is it a --log-file of fairseq-train?")
     log.validations = [by_update[updates] for updates in sorted(by_update)]

@@ -12,7 +12,7 @@ import io
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from .generation_log import Hypothesis, Sentence, attention_axes
+from .generation_log import Hypothesis, Sentence, attention_axes, attention_weights
 
 UNK = "<unk>"
 
@@ -51,21 +51,23 @@ def attended_positions(sentence: Sentence, hypothesis: Hypothesis) -> List[Optio
         ValueError: no alignments in the log, or symbols that are not those which the alignments belong to.
     """
     if hypothesis.weights is None and hypothesis.links is not None:
-        return _linked_positions(sentence, hypothesis)
+        return _linked_positions(sentence, hypothesis, hypothesis.links)
     attention_axes(sentence, hypothesis)
-    rows = hypothesis.weights[: len(hypothesis.tokens), : len(sentence.source)]
+    rows = attention_weights(hypothesis)[: len(hypothesis.tokens), : len(sentence.source)]
     return [int(row.argmax()) if row.size and row.max() > 0 else None for row in rows]
 
 
-def _linked_positions(sentence: Sentence, hypothesis: Hypothesis) -> List[Optional[int]]:
+def _linked_positions(
+    sentence: Sentence, hypothesis: Hypothesis, links: List[Tuple[int, int]]
+) -> List[Optional[int]]:
     """Hard alignments: fairseq writes one link per target token but ``</s>``, and none for an empty source."""
     expected = range(len(hypothesis.tokens)) if sentence.source else ()
-    source_of = {target: source for source, target in hypothesis.links}
+    source_of = {target: source for source, target in links}
     # fairseq-generate undoes --bpe and --tokenizer in S, T and D lines, not in H lines; fairseq-interactive in D lines
     undone = sentence.target is not None and hypothesis.text not in (None, " ".join(hypothesis.tokens))
     inside = all(source < len(sentence.source) for source in source_of.values())
-    if undone or not inside or sorted(target for _, target in hypothesis.links) != list(expected):
-        raise ValueError(f"sentence {sentence.id}: {len(hypothesis.links)} links for {len(sentence.source)} source and "
+    if undone or not inside or sorted(target for _, target in links) != list(expected):
+        raise ValueError(f"sentence {sentence.id}: {len(links)} links for {len(sentence.source)} source and "
                          f"{len(hypothesis.tokens)} target symbols: symbols joined by --post-process, --remove-bpe, "
                          "--bpe or --tokenizer, or <s> in the hypothesis")  # fmt: skip
     return [source_of.get(target) for target in range(len(hypothesis.tokens))]

@@ -11,7 +11,8 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
-from ..data.segmenter import UNKNOWN, Segmenter, read_data_settings
+from ..data.data_folder import UNKNOWN, dictionary_file, read_data_settings
+from ..data.segmenter import Segmenter
 from ..evaluation import metrics
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
@@ -102,7 +103,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
                 )
             setattr(cfg, option, settings[name])
         dictionaries = [
-            cls.load_dictionary(os.path.join(folders[0], f"dict.{language}.txt"))
+            cls.load_dictionary(os.path.join(folders[0], dictionary_file(language)))
             for language in (settings["source"], settings["target"])
         ]
         return cls(cfg, *dictionaries)
@@ -169,8 +170,8 @@ class AttnTranslationTask(EverySentence, TranslationTask):
             _check_path(self.cfg.data)  # before fairseq-train looks for validation sets that were not named
             _check_best_metric(self.cfg, self._logged_scores())
             resumed = resumed_checkpoint(self.cfg, "translation_")
-            saved = resumed and resumed.task_state.get("translation")
-            if saved is not None:
+            saved = resumed.task_state.get("translation") if resumed else None
+            if resumed and saved is not None:
                 mine = _identity(self.settings)
                 _check_identity(saved, "the checkpoint", mine, self.folder, f", or {resumed.remedy}")
         model = super().build_model(cfg, from_checkpoint)
@@ -202,13 +203,13 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         return self._decode_target(self.tgt_dict.string(tokens.int().cpu(), unk_string=unknown))
 
     def _sums(self, references: List[str], hypotheses: List[str]) -> Dict[str, float]:
-        sums = {}
+        sums: Dict[str, float] = {}
         for score in SCORES:
             sums.update(zip(SUMS[score.name], map(float, score.statistics(references, hypotheses)), strict=True))
         if "error_rate" in self._logged_scores():
-            references, hypotheses = ([self._symbols(text) for text in texts] for texts in (references, hypotheses))
-            counts = metrics.count(references, hypotheses)
-            values = (counts.correct, counts.sentences, counts.distance, sum(map(len, references)))
+            expected, found = ([self._symbols(text) for text in texts] for texts in (references, hypotheses))
+            counts = metrics.count(expected, found)
+            values = (counts.correct, counts.sentences, counts.distance, sum(map(len, expected)))
             sums.update(zip(SYMBOL_SUMS, map(float, values), strict=True))
         return sums
 
@@ -271,7 +272,8 @@ def _first_difference(theirs: Any, ours: Any) -> Tuple[str, str]:
     """Two values as text; of two tables the first entry that differs."""
     if isinstance(theirs, dict) and isinstance(ours, dict):
         name = next(key for key in sorted({*theirs, *ours}) if theirs.get(key) != ours.get(key))
-        return tuple(f"{str(table.get(name))[:12]} of {name}" for table in (theirs, ours))
+        theirs, ours = (f"{str(table.get(name))[:12]} of {name}" for table in (theirs, ours))
+        return theirs, ours
     return repr(theirs), repr(ours)
 
 

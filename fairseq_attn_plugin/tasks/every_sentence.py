@@ -3,9 +3,10 @@
 from typing import Optional
 
 import numpy as np
+from fairseq.tasks import FairseqTask
 
 
-class EverySentence:
+class EverySentence(FairseqTask):
     """To be inherited before a fairseq task: ``get_batch_iterator`` hands out every sentence.
 
     fairseq-fixed leaves the last batch out, the longest sentences, where their number is no multiple of

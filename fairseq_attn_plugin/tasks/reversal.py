@@ -42,7 +42,7 @@ class ReversalConfig(FairseqDataclass):
     reversal_min_length: Optional[int] = _option("min_length", "shortest training sentence, in symbols")
     reversal_max_length: Optional[int] = _option("max_length", "longest training sentence, in symbols")
     reversal_train_size: Optional[int] = _option("train_size", "training sentences an epoch")
-    reversal_train_data: Optional[ChoiceEnum(list(TRAIN_DATA))] = _option(
+    reversal_train_data: Optional[ChoiceEnum(list(TRAIN_DATA))] = _option(  # type: ignore[valid-type]
         "train_data", "draw the training sentences anew for each epoch (fresh) or once (fixed)"
     )
     reversal_valid_size: Optional[int] = _option("valid_size", "sentences in valid, all distinct")
@@ -61,7 +61,7 @@ class ReversalConfig(FairseqDataclass):
         "long_max_length", "longest sentence of those splits", "twice --reversal-max-length"
     )
     reversal_seed: Optional[int] = _option("seed", "seed of the data; --seed does not change them")
-    reversal_source_padding: Optional[ChoiceEnum(["right", "left"])] = _option(
+    reversal_source_padding: Optional[ChoiceEnum(["right", "left"])] = _option(  # type: ignore[valid-type]
         "source_padding", "side on which sources are padded", "right"
     )
     reversal_eval_beam: int = field(default=1, metadata={"help": "beam of the decoding in validation"})
@@ -167,8 +167,8 @@ class ReversalTask(EverySentence, FairseqTask):
     def _restore_for_training(self):
         """Restores the settings of the checkpoint that fairseq will resume, before the model is built for them."""
         resumed = resumed_checkpoint(self.cfg, "reversal_")
-        saved = resumed and resumed.task_state.get("reversal")
-        if saved is None:
+        saved = resumed.task_state.get("reversal") if resumed else None
+        if resumed is None or saved is None:
             return
         names = ("symbols",) if resumed.starts_anew else IDENTITY  # the weights may go on with data of their own
         positions = {name: getattr(self.cfg, name) for name in ("max_source_positions", "max_target_positions")}

@@ -35,7 +35,8 @@ class ReversalScorer(BaseScorer):
 
     def result_string(self) -> str:
         lines = [_line("all", metrics.count(*self._pairs()))]
-        buckets = metrics.count_by_length(*self._pairs(), self.cfg.reversal_bucket_width)
+        references, hypotheses = self._pairs()
+        buckets = metrics.count_by_length(references, hypotheses, self.cfg.reversal_bucket_width)
         return "\n".join(lines + [_line(f"{low}-{high}", counts) for (low, high), counts in buckets.items()])
 
 

@@ -1,0 +1,41 @@
+"""Covering arrays: few combinations of the axes in which every two values still meet.
+
+What goes wrong at one value, or only where two values come together, goes wrong in some combination of them. The full
+product runs where it is asked for: by ``FULL_PRODUCT=1`` in the environment, as ``scripts/test.sh full`` sets it.
+"""
+
+import itertools
+import os
+from typing import Callable, Iterator, List, Sequence, Tuple
+
+Row = Tuple[str, ...]
+
+
+def product(axes: Sequence[Sequence[str]], allowed: Callable[..., bool] = lambda *row: True) -> List[Row]:
+    """Every combination with one value of each axis for which ``allowed(*combination)`` holds."""
+    return [row for row in itertools.product(*axes) if allowed(*row)]
+
+
+def pairs(row: Row) -> Iterator[Tuple[Tuple[int, str], ...]]:
+    """Every two values of a combination, each with the number of its axis; the value of a single axis alone."""
+    return itertools.combinations(enumerate(row), min(2, len(row)))
+
+
+def pairwise(rows: Sequence[Row]) -> List[Row]:
+    """Combinations out of ``rows`` that hold every pair of values which the rows hold.
+
+    Greedy: next comes the combination with most of the pairs that are still missing, of equals the first. So the
+    choice is the same in every process.
+    """
+    missing = {pair for row in rows for pair in pairs(row)}
+    chosen: List[Row] = []
+    while missing:
+        chosen.append(max(rows, key=lambda row: sum(pair in missing for pair in pairs(row))))
+        missing.difference_update(pairs(chosen[-1]))
+    return chosen
+
+
+def combinations(axes: Sequence[Sequence[str]], allowed: Callable[..., bool] = lambda *row: True) -> List[Row]:
+    """What a test runs over: every pair of values, or the full product where the environment asks for it."""
+    rows = product(axes, allowed)
+    return rows if os.environ.get("FULL_PRODUCT") else pairwise(rows)
