@@ -13,8 +13,8 @@ from transcription import Transcription
 
 from fairseq_attn_plugin.models.config import resolved
 from fairseq_attn_plugin.models.encoder import memory_of
-from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
 AXES = (ATTENTION_SCORES.names(), ("current", "previous"), NORMALIZERS.names(), CELLS.names(), ("on", "off"))

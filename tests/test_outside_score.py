@@ -115,7 +115,7 @@ class MaskToo(AttentionScore):
 
 
 class OptionOfItsOwn(AttentionScore):
-    size_option = "attention_width"
+    options = ("attention_width",)
 
 
 class KeysWithoutPadding(AttentionKeys):
@@ -156,7 +156,7 @@ WRONG = {
     OneForAllPositions: (OneForAllPositions, "B×T×S"),
     NoTensor: (NoTensor, "B×T×S"),
     Undefined: (Undefined, "NaN"),
-    OptionOfItsOwn: (OptionOfItsOwn, "attention_dim"),
+    OptionOfItsOwn: (OptionOfItsOwn, "no Option"),
     KeysWithoutPadding: (with_keys(KeysWithoutPadding), "B×S×A"),
     SizesDiffer: (SizesDiffer, "B×T×S"),
     MaskToo: (MaskToo, "B×T×S"),

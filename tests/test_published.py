@@ -300,9 +300,8 @@ SIZES = {
 
 @pytest.mark.parametrize("preset", SIZES)
 def test_preset_has_the_published_sizes(preset):
-    cfg = options_of(preset)
-    fill_defaults(cfg)
-    hidden_layer = None if cfg.attention_score == "location" else attention_size(cfg)
+    cfg = resolved(options_of(preset))
+    hidden_layer = None if cfg.attention_score == "location" else Sizes.of(cfg).key
     assert SIZES[preset] == (
         cfg.cell, cfg.encoder_direction, cfg.encoder_layers, cfg.decoder_layers,
         cfg.encoder_embed_dim, cfg.encoder_hidden_size, cfg.decoder_embed_dim, cfg.decoder_hidden_size,
@@ -322,7 +321,6 @@ DROPOUT = {
 
 @pytest.mark.parametrize("preset", DROPOUT)
 def test_preset_drops_where_the_source_does(preset):
-    cfg = options_of(preset)
-    fill_defaults(cfg)
+    cfg = resolved(options_of(preset))
     places = ("encoder_dropout_in", "encoder_dropout_out", "decoder_dropout_in", "decoder_dropout_out")
     assert DROPOUT[preset] == tuple(cfg[place] for place in (*places, "attention_dropout"))

@@ -20,8 +20,7 @@ from fairseq.models.lstm import LSTMModel, base_architecture
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ..models.attn_rnn import AttnRNNModel
-from ..models.attn_rnn import AttnRNNConfig
+from ..models.attn_rnn import AttnRNNConfig, AttnRNNModel
 from ..models.config import resolved
 from ..models.sizes import Sizes
 from ..modules.options import flag

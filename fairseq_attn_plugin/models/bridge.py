@@ -3,7 +3,7 @@
 from typing import ClassVar, List, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..modules.attention.memory import AttentionMemory
 from ..modules.options import Option

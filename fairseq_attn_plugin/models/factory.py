@@ -6,7 +6,7 @@ from torch import nn
 
 from ..modules.attention.attention import Attention
 from ..modules.attention.normalizers import NORMALIZERS
-from ..modules.attention.scores import ATTENTION_SCORES, POSITIONS, build_score
+from ..modules.attention.scores import POSITIONS, build_score
 from ..modules.combination import Combination
 from ..modules.options import arguments
 from ..modules.recurrence.cells import CELLS, RecurrentLayer

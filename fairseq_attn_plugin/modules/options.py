@@ -135,6 +135,8 @@ def declare(options: Sequence[Option], owner: str) -> None:
 
 def check_constructor(cls: type, options: Sequence[Option], owner: str) -> None:
     """Raises a ValueError where ``cls`` has no argument for one of its options."""
+    if not options:
+        return
     parameters = inspect.signature(cls).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return

@@ -164,8 +164,8 @@ class SharedProducts(PlainProducts):
     def __init__(self, dtype: Optional[torch.dtype] = None, ready: Optional[ReadyWeights] = None):
         self.dtype = dtype
         self._ready = ready or ReadyWeights()
-        self._linear: Dict[tuple, Tuple["LinearProduct", Optional[Tensor]]] = {}
-        self._memory: Dict[tuple, Tuple["MemoryProduct", Tensor]] = {}
+        self._linear: Dict[tuple, Tuple[LinearProduct, Optional[Tensor]]] = {}
+        self._memory: Dict[tuple, Tuple[MemoryProduct, Tensor]] = {}
         self._known: Dict[int, Tuple[Tensor, int, Tensor]] = {}
         self._made: Dict[tuple, tuple] = {}
         self._used: set = set()
