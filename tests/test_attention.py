@@ -46,7 +46,6 @@ BY_HAND = {
 def pieces(name, normalizer="softmax", dtype=torch.float64):
     """Key half and attention with a projection, as the model builds them; all sizes differ."""
     torch.manual_seed(1)
-    score_class = ATTENTION_SCORES[name]
     values = dict(attention_dim=6, attention_location_positions=6, attention_bias=None)
     keys, score = build_score(name, Q, M, values)
     projection = torch.nn.Linear(Q, 6, bias=False) if score.projects_query(6) else None

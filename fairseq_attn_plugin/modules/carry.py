@@ -19,7 +19,7 @@ def tree_map(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
         return type(tree)(tree_map(function, part) for part in tree)
     if tree is None:
         return None
-    raise TypeError(f"{type(tree).__qualname__} in what a step hands on; give tensors, lists, tuples, dictionaries, None")
+    raise TypeError(f"{type(tree).__qualname__} in a carry; give tensors, lists, tuples, dictionaries, None")
 
 
 @dataclass(frozen=True)

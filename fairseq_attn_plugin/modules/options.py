@@ -124,7 +124,7 @@ def declare(options: Sequence[Option], owner: str) -> None:
         if not isinstance(option, Option):
             raise ValueError(f"{owner}: {option!r} among its options is no Option")
         if not option.name.isidentifier() or not option.help:
-            raise ValueError(f"{owner}: option {option.name!r} is incomplete; give it a name (a_b for --a-b) and a help")
+            raise ValueError(f"{owner}: option {option.name!r} is incomplete; give a name (a_b for --a-b) and a help")
         if option.type not in (int, float, str, bool):
             raise ValueError(f"{owner}: option {option.name} has type {option.type!r}; give int, float, str or bool")
         other, first = _declared.get(option.name, (option, owner))

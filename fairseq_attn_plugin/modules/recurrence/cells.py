@@ -58,8 +58,8 @@ class CellWeights(NamedTuple):
 class RecurrentLayer(nn.Module):
     """One layer of a recurrent cell, in one direction or in both.
 
-    A subclass writes ``forward``, says how many ``gates`` its matrices have, and how many ``state_tensors`` it hands on.
-    It then trains and decodes, as encoder in both directions and with padding anywhere; with the functions of
+    A subclass writes ``forward``, says how many ``gates`` its matrices have and how many ``state_tensors`` it hands
+    on. It then trains and decodes, as encoder in both directions and with padding anywhere; with the functions of
     ``shared_products`` it is fast. Its matrices are named as torch's, and start as torch's, uniform in ±1/sqrt(H).
 
     Args:
@@ -269,8 +269,8 @@ def _torch_lstm(inputs: Tensor, *arguments):
 
 @CELLS.register("lstm")
 class LSTMLayer(TorchLayer):
-    """i, f, o = sigmoid(W x + U h + b), g = tanh(W x + U h + b), c = f c + i g, h = o tanh(c), with rows of their own in
-    W, U and b for each of i, f, g, o (Hochreiter and Schmidhuber, 1997; forget gate: Gers et al., 2000)."""
+    """i, f, o = sigmoid(W x + U h + b), g = tanh(W x + U h + b), c = f c + i g, h = o tanh(c), with rows of their
+    own in W, U and b for each of i, f, g, o (Hochreiter and Schmidhuber, 1997; forget gate: Gers et al., 2000)."""
 
     mode = "LSTM"
     gates = 4
@@ -328,8 +328,8 @@ class RNNLayer(TorchLayer):
 
 @CELLS.register("gru_reset_before")
 class ResetBeforeGRULayer(RecurrentLayer):
-    """r, z = sigmoid(W x + U h + b), n = tanh(W x + U (r h) + b), h = (1 - z) n + z h: the reset gate before the product
-    (Cho et al., 2014, eq. 5-8; Bahdanau et al., 2015, A.1.1). torch has no kernel for it."""
+    """r, z = sigmoid(W x + U h + b), n = tanh(W x + U (r h) + b), h = (1 - z) n + z h: the reset gate before the
+    product (Cho et al., 2014, eq. 5-8; Bahdanau et al., 2015, A.1.1). torch has no kernel for it."""
 
     gates = 3
 

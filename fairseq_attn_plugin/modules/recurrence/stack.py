@@ -1,4 +1,4 @@
-"""A stack of recurrent layers, over whole sequences or one step at a time. Its state is a list of its layers' states."""
+"""A stack of recurrent layers, over whole sequences or one step at a time. Its state: those of its layers in a list."""
 
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
