@@ -67,7 +67,7 @@ class Option:
     name: str
     type: type
     default: Any
-    help: str
+    help: str = field(compare=False)
     choices: Optional[Tuple[str, ...]] = None
     check: Optional[Check] = None
     fallback: Any = field(default=None, compare=False)
