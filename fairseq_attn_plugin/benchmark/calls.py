@@ -165,5 +165,5 @@ def _short(path: str) -> str:
 
 def difference(longer: Dict, shorter: Dict, steps: int) -> Dict[Tuple[str, ...], float]:
     """What one step more adds, from the counts of two lengths that are so many steps apart; zeros are left out."""
-    every = {key: (longer[key] - shorter[key]) / steps for key in {**shorter, **longer}}
+    every = {key: (longer.get(key, 0) - shorter.get(key, 0)) / steps for key in {**shorter, **longer}}
     return {key: number for key, number in sorted(every.items()) if number}

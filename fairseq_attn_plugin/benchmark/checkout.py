@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import suppress
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,7 +35,8 @@ class Checkout:
         return self
 
     def __exit__(self, *error) -> None:
-        self.process.stdin.close()  # which ends it, once it has done what it is doing
+        with suppress(BrokenPipeError):  # it has ended by itself, and something is left that it did not read
+            self.process.stdin.close()  # which ends it, once it has done what it is doing
         self.process.wait()
         self.process.stdout.close()
 
