@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Set
 
+from data_folder import dictionary_file
+
 INDEX_MAGIC = b"MMIDIDX\x00\x00"  # the index of fairseq's mmap data sets: magic, version, type, number, then sizes
 
 
@@ -68,7 +70,7 @@ def count(encoded: Path, splits: List[str], binary: Path, settings) -> Dict[str,
 
     Raises: ValueError if a binarised split holds other sentences than its text
     """
-    symbols = {side: read_dictionary(binary / f"dict.{side}.txt") for side in (settings.source, settings.target)}
+    symbols = {side: read_dictionary(binary / dictionary_file(side)) for side in (settings.source, settings.target)}
     found: Dict[str, Dict[str, object]] = {split: {} for split in splits}
     for split in splits:
         for side in symbols:

@@ -4,14 +4,13 @@ Only training pairs are filtered. The lines of valid and tests stay as they are,
 """
 
 import hashlib
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
+from data_folder import normalize, reserved_symbols
 from raw_text import RawCorpus
 
-FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
 RATIO_SLACK = 10  # characters: short sentences differ more
 LARGEST_SPLIT, SHARE_OF_SPLIT = 1000, 20  # valid and test that are split off: 1000 sentences, at most one in 20
 REASONS = {
@@ -36,21 +35,6 @@ class CleanCorpus:
     targets: Dict[str, List[Tuple[str, int]]] = field(default_factory=dict)
     given: Dict[str, Tuple[List[str], List[str]]] = field(default_factory=dict)
     statistics: Dict[str, object] = field(default_factory=dict)
-
-
-def normalize(line: str) -> str:
-    """NFC, one blank for any white space, none at the ends."""
-    return " ".join(unicodedata.normalize("NFC", line).split())
-
-
-def tag(language: str) -> str:
-    """The symbol that says, before a source sentence, which language is wanted."""
-    return f"<2{language}>"
-
-
-def reserved_symbols(settings) -> Set[str]:
-    """Symbols that text must not hold: fairseq's own, and the tags."""
-    return {*FAIRSEQ_SYMBOLS, *(tag(language) for language in settings.targets if settings.tag_target)}
 
 
 def verdict(source: str, target: str, settings, reserved: Set[str]) -> Optional[str]:
@@ -119,7 +103,7 @@ def clean(corpus: RawCorpus, settings) -> CleanCorpus:
 
     Raises: ValueError if nothing is left for training
     """
-    reserved = reserved_symbols(settings)
+    reserved = reserved_symbols(settings.tagged)
     lines = {
         split: {language: [normalize(line) for line in texts] for language, texts in sides.items()}
         for split, sides in corpus.lines.items()

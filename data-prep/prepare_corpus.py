@@ -1,6 +1,5 @@
 """Raw parallel text to a folder that training, decoding and serving need: see prepare_corpus.sh."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,13 +10,24 @@ from typing import Dict, List
 
 import sentencepiece
 from binarising import count, preprocess
-from cleaning import REASONS, clean, reserved_symbols, tag
+from cleaning import REASONS, clean
+from data_folder import (
+    DATA_FILE,
+    FORMAT,
+    TEXT,
+    describe,
+    dictionary_file,
+    reserved_symbols,
+    sentencepiece_files,
+    sha256,
+    tag,
+    text_file,
+)
 from raw_text import RawCorpus, read_corpus
 from segmentation import default_size, encode, segmentation_model, training_text
 from settings import DEFAULT_VOCAB_SIZE, Settings, make_parser, read_settings, set_name
 from stages import fingerprint, lock, make_folder, publish, remove, say, stage
 
-FORMAT = 1
 MUCH = 0.02  # of symbols that are unknown
 DATA_BIN = Path(__file__).resolve().parent.parent / "data-bin"
 
@@ -57,7 +67,7 @@ class Preparation:
         """{stage: fingerprint}, each over what the stage reads and what it is made from."""
         of, none = self.settings.of, self.settings.segmentation == "none"
         clean_reads = of("source", "targets", "max_length", "max_ratio", "disjoint", "seed", "sizes")
-        reserved = sorted(reserved_symbols(self.settings)) if none else None
+        reserved = sorted(reserved_symbols(self.settings.tagged)) if none else None
         marks = {"clean": fingerprint(FORMAT, "clean", self.corpus.sha256, clean_reads, reserved)}
         if not none:
             segment_reads = of("segmentation", "vocabulary", "vocab_size")
@@ -92,13 +102,12 @@ class Preparation:
         """
         if not self.final.exists():
             return False
-        if not (self.final / "data.json").is_file():
+        if not (self.final / DATA_FILE).is_file():
             raise ValueError(f"{self.final} is there and is no data folder; remove it or choose another --set")
         try:
-            data = read_json(self.final / "data.json")
+            data = read_json(self.final / DATA_FILE)
             whole = data["fingerprint"] == self.marks["final"] and all(
-                hashlib.sha256((self.final / name).read_bytes()).hexdigest() == value
-                for name, value in data["sha256"].items()
+                sha256(self.final / name) == value for name, value in data["sha256"].items()
             )
             names = self.split_files(data["statistics"]["splits"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -110,7 +119,7 @@ class Preparation:
         names = [f"{split}.{self.settings.pair}.{side}.{kind}" for split in splits for side in self.sides
                  for kind in ("bin", "idx")]  # fmt: skip
         return names + [
-            f"text/{split}.{side}" for split in splits if split != "train" for side in self.text_sides(split)
+            text_file(split, side) for split in splits if split != "train" for side in self.text_sides(split)
         ]
 
     def text_sides(self, split: str) -> List[str]:
@@ -118,16 +127,16 @@ class Preparation:
         return [self.settings.source, split.partition("_")[2] or self.settings.target]
 
     def clean(self, part: Path) -> None:
-        """<split>.<side>: normalised text; text/<split>.<side>: as given; clean.json: what is what, and counts."""
+        """<split>.<side>: normalised text; :func:`text_file`: as given; clean.json: what is what, and counts."""
         say(f"clean: {len(self.corpus.lines['train'][self.settings.source]):,} lines of training text")
         result = clean(self.corpus, self.settings)
-        (part / "text").mkdir()
+        (part / TEXT).mkdir()
         for split, lines in result.lines.items():
             for side, texts in zip(self.sides, lines):
                 write_lines(part / f"{split}.{side}", texts)
         for split, lines in result.given.items():
             for side, texts in zip(self.text_sides(split), lines):
-                write_lines(part / "text" / f"{split}.{side}", texts)
+                write_lines(part / text_file(split, side), texts)
         write_json(part / "clean.json", {"targets": result.targets, "statistics": result.statistics})
         for split, number in result.statistics["split off"].items():
             say(f"clean: {number:,} pairs split off for {split}")
@@ -152,21 +161,19 @@ class Preparation:
         """{side: name of its sentencepiece model}; empty where text is taken as it is."""
         if self.settings.segmentation == "none":
             return {}
-        joint = self.settings.vocabulary == "joint"
-        return {side: "sentencepiece.model" if joint else f"sentencepiece.{side}.model" for side in self.sides}
+        return sentencepiece_files(self.sides, self.settings.vocabulary == "joint")
 
     def encode(self, part: Path) -> None:
         """<split>.<side>: pieces with blanks between them, the tag before a source sentence that is not empty."""
         say("encode: cutting the text into symbols")
         targets, models = read_json(self.work / "clean" / "clean.json")["targets"], self.model_names()
-        tags = {tag(language) for language in self.settings.targets if self.settings.tag_target}
         for split, parts in targets.items():
             for side in self.sides:
                 lines = read_lines(self.work / "clean" / f"{split}.{side}")
                 if side in models:
                     model = (self.work / "segment" / models[side]).read_bytes()
-                    reserved = reserved_symbols(self.settings)
-                    lines = encode(model, lines, reserved if side == self.settings.source else reserved - tags)
+                    tagged = self.settings.tagged if side == self.settings.source else ()
+                    lines = encode(model, lines, reserved_symbols(tagged))
                 if side == self.settings.source and self.settings.tag_target:
                     heads = [tag(language) for language, number in parts for _ in range(number)]
                     lines = [f"{head} {line}" if line else "" for head, line in zip(heads, lines)]
@@ -186,34 +193,24 @@ class Preparation:
         models = self.model_names()
         if models:
             statistics["pieces"] = read_json(self.work / "segment" / "segment.json")
-        (part / "text").mkdir()
+        (part / TEXT).mkdir()
         for name in self.split_files(binarised["splits"]):
-            shutil.copy(self.work / ("clean" if name.startswith("text/") else "binarise") / name, part / name)
-        checked = {f"dict.{side}.txt": "binarise" for side in self.sides}
+            shutil.copy(self.work / ("clean" if name.startswith(f"{TEXT}/") else "binarise") / name, part / name)
+        checked = {dictionary_file(side): "binarise" for side in self.sides}
         checked.update((name, "segment") for name in models.values())
         for name, folder in checked.items():
             shutil.copy(self.work / folder / name, part / name)
         origin = {split: Path(place).name for split, place in self.corpus.origin.items()}
-        sums = {name: hashlib.sha256((part / name).read_bytes()).hexdigest() for name in sorted(checked)}
-        write_json(
-            part / "data.json",
-            {
-                "format": FORMAT,
-                "source": self.settings.source,
-                "target": self.settings.target,
-                "targets": list(self.settings.targets),
-                "tag_target": self.settings.tag_target,
-                "segmentation": self.settings.segmentation,
-                "normalization": "NFC",
-                "sentencepiece": models,
-                "sha256": sums,
-                "settings": self.settings.stored(),
-                "statistics": statistics,
-                "inputs": self.corpus.sha256,
-                "origin": origin,
-                "fingerprint": self.marks["final"],
-            },
-        )
+        own = {
+            "settings": self.settings.stored(),
+            "statistics": statistics,
+            "inputs": self.corpus.sha256,
+            "origin": origin,
+            "fingerprint": self.marks["final"],
+        }
+        of = self.settings
+        described = describe(part, of.source, of.targets, of.tag_target, of.segmentation, models)
+        write_json(part / DATA_FILE, {**described, **own})
         report(statistics, origin)
         if self.settings.vocab_size and any(unknown_share(values) > MUCH for values in statistics["splits"].values()):
             pieces = max(statistics["pieces"].values())

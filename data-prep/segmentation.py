@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Collection, Dict, Iterator, List, Sequence, Set, Tuple
 
 import sentencepiece
+from data_folder import UNKNOWN, sentencepiece_files
 from settings import CHARACTERS_A_PIECE, DEFAULT_VOCAB_SIZE
 
 THREADS = 4  # fixed: with another number the model's scores, and the model, would differ
@@ -118,7 +119,7 @@ def encode(model: bytes, lines: List[str], reserved: Set[str]) -> List[str]:
     """Lines as pieces with blanks between them. A piece that is spelt like a reserved symbol becomes ``<unk>``."""
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
     return [
-        " ".join("<unk>" if piece in reserved else piece for piece in line)
+        " ".join(UNKNOWN if piece in reserved else piece for piece in line)
         for line in pieces.encode(lines, out_type=str)
     ]
 
@@ -129,9 +130,10 @@ def training_text(sides: Dict[str, List[str]], vocabulary: str) -> Dict[str, Lis
     Args:
         sides: {side: training lines}, the source first
     """
-    if vocabulary == "separate":
-        return {f"sentencepiece.{side}.model": lines for side, lines in sides.items()}
-    return {"sentencepiece.model": [line for lines in sides.values() for line in lines]}
+    texts: Dict[str, List[str]] = {}
+    for side, name in sentencepiece_files(sides, vocabulary == "joint").items():
+        texts.setdefault(name, []).extend(sides[side])
+    return texts
 
 
 def segmentation_model(lines: List[str], kind: str, vocab_size: int, log: Path) -> Tuple[bytes, int]:

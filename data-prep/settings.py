@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-SEGMENTATIONS = ("none", "char", "bpe", "unigram")
+from data_folder import SEGMENTATIONS, tag
+
 VOCABULARIES = ("joint", "separate")
 DISJOINT = ("either", "source", "none")
 DEFAULT_VOCAB_SIZE = 5000
@@ -52,6 +53,11 @@ class Settings:
         return "+".join(self.targets)
 
     @property
+    def tagged(self) -> Tuple[str, ...]:
+        """Languages whose tags stand before source sentences."""
+        return self.targets if self.tag_target else ()
+
+    @property
     def pair(self) -> str:
         return f"{self.source}-{self.target}"
 
@@ -94,7 +100,7 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--seed", type=int, default=1, metavar="N", help="which sentences are split off (default: 1)")
     add("--disjoint", default="either", help="training pairs are dropped whose source or target (either), or source, "
         f"is in valid or test: {', '.join(DISJOINT)} (default: either)")  # fmt: skip
-    add("--tag-target", action="store_true", help="<2LANG> as first source symbol says which language is wanted")
+    add("--tag-target", action="store_true", help=f"{tag('LANG')} as first source symbol says which language is wanted")
     add("--workers", type=int, default=1, metavar="N", help="processes of fairseq-preprocess (default: 1)")
     return parser
 

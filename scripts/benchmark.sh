@@ -4,6 +4,7 @@
 # usage: bash scripts/benchmark.sh [MODE] [OPTION ...]      eight minutes on two cores; --quick: one
 #   table        training steps, greedy and beam search, peak memory (the default)
 #   scaling      time over source length and over beam, with a picture; six minutes
+#   launches     calls that a GPU is given for a target step, and where the program waits for it; seconds
 #   OPTION ...   --quick, --device cuda, --workloads nmt, --systems fairseq,feeding, ... (--help lists them)
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 #
@@ -13,6 +14,6 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 bash "$root/scripts/setup.sh" >&2
 mode=table
-if [ "${1:-}" = scaling ]; then mode=scaling; fi
+case ${1:-} in scaling | launches) mode=$1 ;; esac
 exec "${VENV:-$root/.venv}/bin/python" -W ignore "$root/scripts/benchmark.py" \
   --output "$root/runs/benchmark/$mode.json" "$@"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib while it looks for fonts
 
-from fairseq_attn_plugin.data.segmenter import Segmenter, read_data_settings  # noqa: E402
+from fairseq_attn_plugin.data.data_folder import dictionary_file, read_data_settings  # noqa: E402
+from fairseq_attn_plugin.data.segmenter import Segmenter  # noqa: E402
 from fairseq_attn_plugin.evaluation import plots, report, word_pieces  # noqa: E402
 from fairseq_attn_plugin.evaluation.generation_log import read_generation_log  # noqa: E402
 
@@ -48,7 +49,7 @@ def maps(args) -> list:
     if not args.data:
         return [report.heat_map(*panel) for panel in titled]
     segmenter = Segmenter(args.data, "source")
-    dictionary = f"dict.{read_data_settings(args.data)['target']}.txt"
+    dictionary = dictionary_file(read_data_settings(args.data)["target"])
     word_pieces.check_symbols(sentences.values(), Path(args.data, dictionary))
     words = segmenter.segmentation in word_pieces.SEGMENTATIONS and not args.pieces
     return [word_pieces.heat_map(*panel, segmenter.pieces, words) for panel in titled]

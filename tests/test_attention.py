@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from fairseq_attn_plugin.modules.attention.attention import Attention
-from fairseq_attn_plugin.modules.attention.memory import AttentionMemory
-from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, build_score
-from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.attention import Attention
+from fairseq_attn_plugin.modules.attention_memory import AttentionMemory
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, build_score
+from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.registry import Registry
 
 B, T, S, Q, M = 3, 2, 5, 4, 3

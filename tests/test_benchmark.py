@@ -109,6 +109,39 @@ def test_operations_of_a_recurrent_kernel():
         assert (forwards(shape, weights, 4), backwards(shape, weights, 4)) == (forward, 2 * forward)
 
 
+def test_operations_of_products_that_torch_does_not_count():
+    n, k, m, b = 2, 3, 5, 7
+    left, right, vector, room = torch.ones(n, k), torch.ones(k, m), torch.ones(k), torch.ones(n, m)
+    lefts, rights = torch.ones(b, n, k), torch.ones(b, k, m)
+    once, mv = product(n, k, m), product(n, k, 1)
+    for run, expected in (
+        (lambda: room.addmm_(left, right), once),
+        (lambda: torch.addmm(room, left, right), once),  # torch's own: nothing is counted twice
+        (lambda: left.mv(vector), mv),
+        (lambda: torch.addmv(torch.ones(n), left, vector), mv),
+        (lambda: torch.ones(n).addmv_(left, vector), mv),
+        (lambda: torch.addbmm(room, lefts, rights), b * once),
+        (lambda: room.addbmm_(lefts, rights), b * once),
+        (lambda: torch.ones(b, n, m).baddbmm_(lefts, rights), b * once),
+        (lambda: vector.dot(vector), product(1, k, 1)),
+    ):
+        assert count_operations(run) == expected
+
+
+def test_operations_of_a_known_step():
+    """The gates of a step written where they are needed, and an additive score, forwards and backwards."""
+    rows, size, hidden, keys = 3, 5, 4, 6
+    weight, u = torch.randn(4 * hidden, size + hidden), torch.randn(hidden, requires_grad=True)
+    inputs, h, gates = torch.randn(rows, size), torch.randn(rows, hidden), torch.zeros(rows, 4 * hidden)
+
+    def step():
+        gates.addmm_(inputs, weight[:, :size].t()).addmm_(h, weight[:, size:].t())
+        torch.randn(rows * keys, hidden).mv(u).sum().backward()
+
+    # the gradient of u is a product of the same size
+    assert count_operations(step) == product(rows, size + hidden, 4 * hidden) + 2 * product(rows * keys, hidden, 1)
+
+
 def test_operations_of_fairseq_lstm():
     rows, columns, hidden, half = TINY.sentences, TINY.vocabulary, TINY.hidden_dim, TINY.hidden_dim // 2
     source, target = rows * TINY.source_length, rows * TINY.target_length
@@ -206,6 +239,15 @@ def test_all_that_runs_is_measured_and_written(tiny, tmp_path, capsys):
     assert "fairseq's lstm bfloat16" in table and "] fairseq has no bfloat16 on the CPU" in table
 
 
+def test_scheduled_sampling_is_measured_in_training_only_and_when_asked_for():
+    assert systems.USUAL == ("fairseq", "feeding", "no-feeding", "additive")
+    setting = Setting(TINY, "feeding-sampled")
+    assert build_model(setting, SyntheticTask(TINY.vocabulary)).decoder.scheduled_sampling.probability == 0.5
+    assert training_step(setting).run().isfinite()
+    with pytest.raises(ValueError, match="^feeding-sampled searches exactly as feeding does$"):
+        search(setting, beam=1)
+
+
 def test_ratio_to_fairseq_and_its_cell():
     def result(system, values):
         made = comparison.Result("tiny", "train", system, "float32", unit="target tokens/s")
@@ -227,10 +269,11 @@ def test_ratio_to_fairseq_and_its_cell():
 def test_peak_memory_holds_parameters_gradients_and_averages():
     workload = replace(TINY, vocabulary=8000, embed_dim=128)
     numbers = 8000 * 128 * 2 + 8000 * 8
-    peak = memory.peak_memory(Setting(workload, "fairseq"), threads=1)
-    assert 4 * 4 * numbers < peak < 16 * 4 * numbers
-    with pytest.raises(RuntimeError, match="^fairseq has no bfloat16 on the CPU$"):
-        memory.peak_memory(Setting(workload, "fairseq", dtype="bfloat16"), threads=1)
+    with memory.MemoryMeter() as meter:
+        peak = meter.peak(Setting(workload, "fairseq"), threads=1)
+        assert 4 * 4 * numbers < peak < 16 * 4 * numbers
+        with pytest.raises(RuntimeError, match="^fairseq has no bfloat16 on the CPU$"):
+            meter.peak(Setting(workload, "fairseq", dtype="bfloat16"), threads=1)
 
 
 def test_scaling_measures_every_point_and_draws(tiny, tmp_path, capsys, monkeypatch):
@@ -251,7 +294,7 @@ def test_scaling_measures_every_point_and_draws(tiny, tmp_path, capsys, monkeypa
 @pytest.mark.parametrize(
     "options, message",
     [
-        ("speed", "MODE: got 'speed'; choose from table, scaling"),
+        ("speed", "MODE: got 'speed'; choose from table, scaling, launches"),
         ("--workloads nmt,wmt", "--workloads: got 'wmt'; choose from reversal, g2p, nmt15, nmt30, nmt-deep, nmt"),
         ("--systems transformer", "--systems: got 'transformer'; choose from fairseq, feeding,"),
         ("--measure train,beam7", "--measure: got 'beam7'; choose from train, greedy, beam5, memory"),
@@ -261,6 +304,10 @@ def test_scaling_measures_every_point_and_draws(tiny, tmp_path, capsys, monkeypa
         ("--rounds 0", "--rounds: got 0; give more than 0"),
         ("--seconds -1", "--seconds: got -1.0; give more than 0"),
         ("--dropout 1", "--dropout: got 1.0; give at least 0 and less than 1"),
+        ("--against scripts", "--against: got 'scripts', which holds no fairseq_attn_plugin/; give the folder of"),
+        ("scaling --against .", "--against: scaling has workloads, measures and a type of its own; leave it out"),
+        ("launches --measure train", "--measure: launches counts one training step and one search; leave it out"),
+        ("--list", "--list: only launches lists calls; leave it out"),
         ("--output results.txt", "--output: got 'results.txt'; give a name that ends in .json"),
         (
             "scaling --workloads nmt15",

@@ -1,5 +1,6 @@
 """data-prep's parts, in this process: reading, filtering, splitting, cutting into pieces, downloading."""
 
+import dataclasses
 import functools
 import gzip
 import hashlib
@@ -7,7 +8,6 @@ import http.server
 import random
 import sys
 import threading
-from types import SimpleNamespace
 
 import pytest
 import sentencepiece
@@ -16,18 +16,20 @@ from parallel_corpus import DATA_PREP, sentences
 sys.path.append(str(DATA_PREP))
 
 import cleaning  # noqa: E402
+import data_folder  # noqa: E402
 import prepare_multi30k  # noqa: E402
 import raw_text  # noqa: E402
 import segmentation  # noqa: E402
+from settings import Settings  # noqa: E402
 
 
 def settings(**changes):
     values = {
         "source": "de", "targets": ("en",), "tag_target": False, "segmentation": "bpe", "vocabulary": "joint",
-        "vocab_size": 100, "max_length": 40, "max_ratio": 2.0, "disjoint": "either", "seed": 1,
+        "vocab_size": 100, "min_count": 1, "max_length": 40, "max_ratio": 2.0, "disjoint": "either", "seed": 1,
         "sizes": {"valid": None, "test": None},
     }  # fmt: skip
-    return SimpleNamespace(**{**values, **changes})
+    return Settings(**{**values, **changes})
 
 
 def corpus(**splits):
@@ -77,7 +79,7 @@ def test_a_cut_gzip_file_is_named(tmp_path):
     [("a\u0308  b\t\u2028c\x85 ", "ä b c"), ("\u3000", ""), ("x\u200by ▁ <s>", "x\u200by ▁ <s>"), ("ﬁ", "ﬁ")],
 )
 def test_normalization(line, expected):
-    assert cleaning.normalize(line) == expected
+    assert data_folder.normalize(line) == expected
 
 
 REASONED = [
@@ -139,7 +141,7 @@ def test_the_split_depends_on_the_text_and_the_seed_alone():
     free = settings(max_length=999, disjoint="none", sizes={"valid": 30, "test": None})
     results = []
     for seed in (1, 2):
-        results.append(cleaning.clean(corpus(train=pairs), SimpleNamespace(**{**vars(free), "seed": seed})))
+        results.append(cleaning.clean(corpus(train=pairs), dataclasses.replace(free, seed=seed)))
         random.Random(seed).shuffle(pairs)
     results.insert(1, cleaning.clean(corpus(train=pairs), free))
     for result in results:

@@ -6,10 +6,10 @@ from model_factory import batch, build, mechanism, toy_task
 from test_ladder import ALL
 
 from fairseq_attn_plugin.models.dropout import Dropout
-from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.fused_loop import FusedLoop
-from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
-from fairseq_attn_plugin.modules.recurrence.cells import CELLS
+from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.recurrent_cells import CELLS
 
 LOOPS = {name: options for name, options in ALL.items() if build(**options).decoder.feeds_back}
 """All that needs a loop over the steps."""

@@ -12,10 +12,10 @@ from model_factory import LENGTHS, batch, build, config, mechanism, toy_task
 from transcription import Transcription
 
 from fairseq_attn_plugin.models.attn_rnn_config import fill_defaults
-from fairseq_attn_plugin.models.encoder import memory_of
-from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
-from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
-from fairseq_attn_plugin.modules.recurrence.cells import CELLS
+from fairseq_attn_plugin.models.rnn_encoder import memory_of
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.recurrent_cells import CELLS
 
 AXES = (ATTENTION_SCORES.names(), ("current", "previous"), NORMALIZERS.names(), CELLS.names(), ("on", "off"))
 

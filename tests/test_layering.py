@@ -1,6 +1,7 @@
 """Imports point one way, over the syntax trees; no file is long; nothing loads a checkpoint that may run code."""
 
 import ast
+import re
 from pathlib import Path
 from typing import Iterator, List, Optional, Tuple
 
@@ -10,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = "fairseq_attn_plugin"
 FAIRSEQ = ("fairseq", "fairseq_cli")
 MAX_LINES = 400
+DATA_NAMES = re.compile(r"data\.json|\bdict\.|sentencepiece(\.\w*)*\.?model|<2")
 
 # file or folder: (what it may import of the plugin, what it may not import of others); the longest path counts
 RULES = {
@@ -19,7 +21,7 @@ RULES = {
     f"{PLUGIN}/serving": (tuple(f"{PLUGIN}.{room}" for room in ("serving", "tasks", "models", "checkpoints")), ()),
     f"{PLUGIN}/criterions": ((f"{PLUGIN}.criterions", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/data": ((f"{PLUGIN}.data",), ()),
-    f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation",), ()),
+    f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data.data_folder"), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
     f"{PLUGIN}/experiments": ((f"{PLUGIN}.experiments", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/tasks": ((f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics"), ()),
@@ -91,6 +93,25 @@ def test_no_checkpoint_may_run_code():
     assert not found, "\n".join(found)
 
 
+def names_of_the_data_folder(source: str, path: str) -> List[str]:
+    """Lines of ``source`` that spell a name of the data folder's files, other than in a docstring."""
+    tree = ast.parse(source)
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    found = [node for node in texts if id(node) not in said and DATA_NAMES.search(node.value)]
+    return [f"{path}:{node.lineno}: {node.value!r}" for node in found]
+
+
+def test_names_of_the_data_folder_are_known_in_one_file():
+    home = ROOT / PLUGIN / "data" / "data_folder.py"
+    assert len(names_of_the_data_folder(home.read_text(), "")) >= 5
+    for link in (ROOT / "data-prep" / home.name, ROOT / "scripts" / home.name):
+        assert link.is_symlink() and link.resolve() == home
+    rooms = [path for path in files("*.py") if path.resolve() != home and ROOT / "tests" not in path.parents]
+    found = [v for path in rooms for v in names_of_the_data_folder(path.read_text(), str(path.relative_to(ROOT)))]
+    assert not found, "\n".join(found)
+
+
 def test_no_file_is_long():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files("*.py", "*.sh", "run")}
     assert len(lengths) > 10
@@ -111,6 +132,7 @@ def test_no_file_is_long():
         ("tasks/planted.py", "from ..evaluation import plots"),
         ("tasks/planted.py", "from fairseq_attn_plugin import models"),
         ("evaluation/planted.py", "from ..tasks import reversal"),
+        ("evaluation/planted.py", "from ..data.segmenter import Segmenter"),
         ("evaluation/metrics.py", "import torch.nn as nn"),
         ("evaluation/metrics.py", "from .plots import heat_map"),
         ("benchmark/planted.py", "from ..models.attn_rnn import AttnRNNModel"),

@@ -10,8 +10,8 @@ from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from model_factory import batch, build, config, dictionary, toy_task
 
 from fairseq_attn_plugin.models.attn_rnn import PRESETS, AttnRNNModel
-from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig
-from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
 
 ERRORS = {
     "--cell: got 'lsmt'; choose from gru, gru_reset_before, lstm, rnn": dict(cell="lsmt"),

@@ -13,7 +13,7 @@ from fairseq_commands import hypotheses, load
 from model_factory import batch, build, toy_task
 from torch import nn
 
-from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, AttentionKeys, AttentionScore
+from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, AttentionKeys, AttentionScore
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 EXAMPLE = re.compile(r"<!-- outside score -->\n```python\n(.*?)```\n```bash\n(.*?)```\n<!-- /outside score -->", re.S)

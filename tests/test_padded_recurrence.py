@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fairseq_attn_plugin.modules.recurrence.padding import Padding
-from fairseq_attn_plugin.modules.recurrence.stack import RecurrentStack
-from fairseq_attn_plugin.modules.recurrence.cells import CELLS
+from fairseq_attn_plugin.modules.padding import Padding
+from fairseq_attn_plugin.modules.recurrence import RecurrentStack
+from fairseq_attn_plugin.modules.recurrent_cells import CELLS
 
 LENGTHS = (3, 9, 1, 0, 8, 2, 5, 9, 7, 4, 6)
 """Every length up to S = 9 in no order, and a row of padding alone."""

@@ -8,7 +8,8 @@ import pytest
 from parallel_corpus import write_parallel_corpus
 from translation_data import read_lines, train_sentencepiece, write_settings
 
-from fairseq_attn_plugin.data.segmenter import Segmenter, read_data_settings
+from fairseq_attn_plugin.data.data_folder import read_data_settings
+from fairseq_attn_plugin.data.segmenter import Segmenter
 
 SEGMENTATIONS = ["none", "char", "bpe", "unigram"]
 

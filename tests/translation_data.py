@@ -1,13 +1,21 @@
 """Data folders and small models of the translation task, made here: the tests of the task need no other program."""
 
-import hashlib
 import json
 import shutil
-import unicodedata
 from pathlib import Path
 
 import sentencepiece
 from parallel_corpus import write_parallel_corpus
+
+from fairseq_attn_plugin.data.data_folder import (
+    DATA_FILE,
+    describe,
+    model_files,
+    normalize,
+    read_data_settings,
+    sentencepiece_files,
+    tag,
+)
 
 SMALL_MODEL = (
     "--task attn_translation --arch attn_lstm --encoder-embed-dim 32 --encoder-hidden-size 48 --decoder-embed-dim 32 "
@@ -26,7 +34,7 @@ def data_folder(command, folder, segmentation="bpe", targets=("en",), sizes=None
     for split in {path.stem for path in text.iterdir()}:
         lines = {"de": [], target: []}
         for name in targets:
-            prefix = f"<2{name}> " if tagged else ""
+            prefix = f"{tag(name)} " if tagged else ""
             lines["de"] += [prefix + encode(line) if line else "" for line in read_lines(text / f"{split}.de")]
             lines[target] += [encode(line) for line in read_lines(text / f"{split}.{name}")]
         for language in lines:
@@ -42,16 +50,10 @@ def data_folder(command, folder, segmentation="bpe", targets=("en",), sizes=None
 
 def write_settings(folder, segmentation="bpe", targets=("en",), tagged=None):
     """Writes ``data.json`` for the dictionaries, and the sentencepiece model, that are there; returns the folder."""
-    pair = ("de", "+".join(targets))
-    models = {} if segmentation == "none" else {language: "sentencepiece.model" for language in pair}
-    hashed = [f"dict.{language}.txt" for language in pair] + sorted(set(models.values()))
-    settings = {
-        "format": 1, "source": pair[0], "target": pair[1], "targets": list(targets),
-        "tag_target": len(targets) > 1 if tagged is None else tagged, "segmentation": segmentation,
-        "normalization": "NFC", "sentencepiece": models,
-        "sha256": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in hashed},
-    }  # fmt: skip
-    (folder / "data.json").write_text(json.dumps(settings))
+    tagged = len(targets) > 1 if tagged is None else tagged
+    models = {} if segmentation == "none" else sentencepiece_files(["de", "+".join(targets)], joint=True)
+    settings = describe(folder, "de", targets, tagged, segmentation, models)
+    (folder / DATA_FILE).write_text(json.dumps(settings))
     return folder
 
 
@@ -69,13 +71,13 @@ def train_sentencepiece(folder, text, languages, segmentation, vocabulary):
         minloglevel=2,
     )  # fmt: skip
     model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "sentencepiece.model"))
-    return lambda line: " ".join(model.encode(" ".join(unicodedata.normalize("NFC", line).split()), out_type=str))
+    return lambda line: " ".join(model.encode(normalize(line), out_type=str))
 
 
 def model_folder(data, checkpoint, folder):
     """What decoding needs, in one folder that moves freely."""
     folder.mkdir(parents=True)
-    for path in [*data.glob("dict.*.txt"), *data.glob("sentencepiece*.model"), data / "data.json"]:
-        shutil.copy(path, folder)
+    for name in model_files(read_data_settings(data)):
+        shutil.copy(data / name, folder)
     shutil.copy(checkpoint, folder / "checkpoint.pt")
     return Path(folder)

@@ -5,34 +5,50 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Optional, Sequence, Tuple
 
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
-from . import comparison, scaling
+from . import comparison, launches, scaling
 from .report import machine, markdown
-from .systems import CHUNKED, PLAIN, SYSTEMS
+from .systems import CHUNKED, PLAIN, SYSTEMS, USUAL
 from .workloads import GPU_ONLY, GROUPS, WORKLOADS
 
 DESCRIPTION = "Measures this plugin's models beside fairseq's own lstm, on random sentences and with random weights."
 DTYPES = ("float32", "bfloat16")
 DEVICES = ("cpu", "cuda")
-MODES = ("table", "scaling")
-ONLY_TABLE = ("workloads", "measure", "dtype", "mixed")
+MODES = ("table", "scaling", "launches")
+LEFT_OUT = {
+    "table": ("list",),
+    "scaling": ("workloads", "measure", "dtype", "mixed", "against", "list"),
+    "launches": ("measure", "mixed", "rounds", "seconds", "steps", "criterion"),
+}
+"""Options that mean nothing in a mode."""
+
+WHY_LEFT_OUT = {
+    "table": "only launches lists calls",
+    "scaling": "scaling has workloads, measures and a type of its own",
+    "launches": "launches counts one training step and one search",
+}
+PACKAGE = __name__.split(".")[0]
 POSITIVE = ("rounds", "seconds", "steps", "threads")
-QUICK: Dict[str, Dict[str, Any]] = {
+QUICK = {
     "table": dict(workloads="reversal,nmt15", rounds=3, seconds=0.3),
     "scaling": dict(lengths=(25, 200), beams=(2, 10), rounds=2, seconds=0.2),
+    "launches": dict(workloads="reversal"),
 }
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmark.sh", description=DESCRIPTION, allow_abbrev=False)
     add = parser.add_argument
-    add("mode", nargs="?", default="table", help="table (the default), or scaling: time over source length and beam")
-    add("--workloads", help=f"from {_list((*WORKLOADS, *GROUPS))} (default: all; on a CPU without {_list(GPU_ONLY)})")
-    add("--systems", help=f"from {_list(SYSTEMS)} (default: all; scaling: {_list(scaling.SYSTEMS)})")
+    add("mode", nargs="?", default="table", help="table (the default); scaling: time over source length and beam; "
+        "launches: calls that a GPU is given for a target step")  # fmt: skip
+    add("--against", metavar="DIR", help="another checkout of this project, whose systems are measured beside ours")
+    add("--workloads", help=f"from {_list((*WORKLOADS, *GROUPS))} (default: all; on a CPU without {_list(GPU_ONLY)}; "
+        f"launches: {_list(launches.Plan.workloads)})")  # fmt: skip
+    add("--systems", help=f"from {_list(SYSTEMS)} (default: {_list(USUAL)}; scaling: {_list(scaling.SYSTEMS)})")
     add("--measure", help=f"from {_list(comparison.MEASURES)} (default: all)")
     add("--dtype", help=f"from {_list(DTYPES)} (default: {DTYPES[0]})")
     add("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -46,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         "lstm has the first")  # fmt: skip
     add("--mixed", action="store_true", default=None, help="lengths between half and all of the workload's")
     add("--threads", type=int, help="of torch on the CPU (default: torch's choice)")
+    add("--list", action="store_true", default=None, help="launches: also every call of a target step by name")
     add("--quick", action="store_true", help="fewer workloads or points, fewer and shorter rounds, unless given")
     add("--output", type=Path, metavar="FILE.json", help="file for every timing; scaling draws FILE.png beside it")
     return parser
@@ -57,7 +74,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
         check(args)
         if args.threads:
             torch.set_num_threads(args.threads)
-        print({"table": table, "scaling": scaling_table}[args.mode](args), end="")
+        modes = {"table": table, "scaling": scaling_table, "launches": launches_table}
+        print(modes[args.mode](args), end="")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
@@ -68,14 +86,15 @@ def table(args: argparse.Namespace) -> str:
     usual = [name for name in WORKLOADS if args.device == "cuda" or name not in GPU_ONLY]
     plan = comparison.Plan(
         workloads=some_of("--workloads", workloads, WORKLOADS, usual, GROUPS),
-        systems=some_of("--systems", args.systems, SYSTEMS, SYSTEMS),
+        systems=some_of("--systems", args.systems, SYSTEMS, USUAL),
         measures=some_of("--measure", args.measure, comparison.MEASURES, comparison.MEASURES),
         dtypes=some_of("--dtype", args.dtype, DTYPES, DTYPES[:1]),
         mixed=bool(args.mixed),
         threads=torch.get_num_threads(),
+        **given(args, "against"),
         **common(args),
     )
-    facts, results = machine(plan.device), []
+    facts, results = machine(plan.device, plan.against), []
     for more in comparison.compare(plan):
         results += more
         write(args.output, machine=facts, plan=asdict(plan), results=[asdict(result) for result in results])
@@ -95,22 +114,36 @@ def scaling_table(args: argparse.Namespace) -> str:
     return scaling.markdown(panels, facts)
 
 
-def common(args: argparse.Namespace) -> Dict[str, Any]:
-    """Options of both modes; those that are not given are left to the plan, or to what is quick."""
+def launches_table(args: argparse.Namespace) -> str:
+    """Counts, writes the numbers and returns them as tables."""
+    workloads = QUICK["launches"]["workloads"] if args.quick and args.workloads is None else args.workloads
+    plan = launches.Plan(
+        workloads=some_of("--workloads", workloads, WORKLOADS, launches.Plan.workloads, GROUPS),
+        systems=some_of("--systems", args.systems, SYSTEMS, USUAL),
+        dtypes=some_of("--dtype", args.dtype, DTYPES, DTYPES[:1]),
+        listed=bool(args.list),
+        **given(args, "device", "dropout", "against"),
+    )
+    facts, results = machine(plan.device, plan.against), launches.measure(plan)
+    write(args.output, machine=facts, plan=asdict(plan), results=[asdict(counts) for counts in results])
+    return launches.markdown(plan, results, facts)
+
+
+def common(args: argparse.Namespace) -> Dict[str, object]:
+    """Options of both modes that take time; those that are not given are left to the plan, or to what is quick."""
     quick = {name: QUICK[args.mode][name] for name in ("rounds", "seconds")} if args.quick else {}
     return {**quick, **given(args, "device", "rounds", "seconds", "steps", "dropout", "criterion")}
 
 
-def given(args: argparse.Namespace, *names: str) -> Dict[str, Any]:
+def given(args: argparse.Namespace, *names: str) -> Dict[str, object]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def check(args: argparse.Namespace) -> None:
     """Raises a ValueError with flag, value and remedy for what cannot be, before anything is measured."""
     one_of("MODE", args.mode, MODES)
-    if args.mode == "scaling":
-        for name in given(args, *ONLY_TABLE):
-            raise ValueError(f"--{name}: scaling has workloads, measures and a type of its own; leave it out")
+    for name in given(args, *LEFT_OUT[args.mode]):
+        raise ValueError(f"--{name}: {WHY_LEFT_OUT[args.mode]}; leave it out")
     if one_of("--device", args.device, DEVICES) == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device: got 'cuda', and torch sees no GPU; choose cpu")
     for name, value in given(args, *POSITIVE).items():
@@ -120,6 +153,8 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f"--dropout: got {args.dropout}; give at least 0 and less than 1")
     if args.criterion is not None:
         one_of("--criterion", args.criterion, [name for name in (PLAIN, CHUNKED) if name in CRITERION_REGISTRY])
+    if args.against is not None and not Path(args.against, PACKAGE, "__init__.py").is_file():
+        raise ValueError(f"--against: got '{args.against}', which holds no {PACKAGE}/; give the folder of a checkout")
     if args.output is not None:
         if args.output.suffix != ".json":
             raise ValueError(f"--output: got '{args.output}'; give a name that ends in .json")
@@ -137,7 +172,7 @@ def some_of(
     value: Optional[str],
     choices: Iterable[str],
     default: Iterable[str],
-    groups: Optional[Mapping[str, Tuple[str, ...]]] = None,
+    groups: Optional[Dict[str, Tuple[str, ...]]] = None,
 ) -> Tuple[str, ...]:
     """Names between commas, each once; a group stands for its members.
 

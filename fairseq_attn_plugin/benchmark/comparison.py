@@ -1,29 +1,49 @@
-"""Measures systems beside fairseq's ``lstm`` and works out ratios."""
+"""Measures systems beside fairseq's ``lstm``, and beside those of another checkout, and works out ratios."""
 
-import gc
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
 
 from . import rounds
-from .floor import count_operations
-from .memory import peak_memory
-from .systems import REFERENCE, Setting, criterion_of
-from .work import Work, product, search, training_step
+from .checkout import HERE, Checkout
+from .memory import MemoryMeter
+from .systems import REFERENCE, Setting
+from .work import Work, counted_training_step, give_back_memory, product, search
 from .workloads import WORKLOADS
 
 TIMED: Dict[str, Callable[[Setting], Work]] = {
-    "train": training_step,
+    "train": counted_training_step,
     "greedy": partial(search, beam=1),
     "beam5": partial(search, beam=5),
 }
 MEASURES = (*TIMED, "memory")
-Variant = Tuple[str, str]
-"""Name of a system, type of its numbers."""
+
+
+class Variant(NamedTuple):
+    """A column of the table."""
+
+    system: str
+    dtype: str
+    """Type of its numbers."""
+
+    other: bool = False
+    """The model is that of the other checkout."""
+
+
+def variants_of(systems: Sequence[str], dtypes: Sequence[str], both: bool) -> List[Variant]:
+    """Of every system all types of numbers, and of ours those of both checkouts side by side where there are two."""
+    return [
+        Variant(system, dtype, other)
+        for system in systems
+        for dtype in dtypes
+        for other in ([False, True] if both and system != REFERENCE else [False])
+    ]
 
 
 @dataclass(frozen=True)
@@ -46,17 +66,25 @@ class Plan:
     criterion: Optional[str] = None
     mixed: bool = False
     threads: int = 1
+    against: Optional[str] = None
+    """Folder of another checkout."""
+
+    @property
+    def label(self) -> Optional[str]:
+        """What the other checkout is called: by the name of its folder."""
+        return None if self.against is None else Path(self.against).resolve().name
 
     def variants(self) -> List[Variant]:
-        """Columns of the table; fairseq's float32, which all others are compared with, is always among fairseq's."""
-        wanted = [(system, dtype) for system in self.systems for dtype in self.dtypes]
-        reference = (REFERENCE, "float32")
+        """Columns of the table, the other checkout's each beside ours; fairseq's float32, which all others are compared
+        with, is always among fairseq's."""
+        wanted = variants_of(self.systems, self.dtypes, self.against is not None)
+        reference = Variant(REFERENCE, "float32")
         return wanted if REFERENCE not in self.systems or reference in wanted else [reference, *wanted]
 
     def setting(self, workload: str, variant: Variant) -> Setting:
         return Setting(
-            WORKLOADS[workload], *variant, device=self.device, dropout=self.dropout, criterion=self.criterion,
-            mixed=self.mixed,
+            WORKLOADS[workload], variant.system, variant.dtype, device=self.device, dropout=self.dropout,
+            criterion=self.criterion, mixed=self.mixed,
         )  # fmt: skip
 
 
@@ -68,6 +96,7 @@ class Result:
     measure: str
     system: str
     dtype: str
+    other: bool = False
     unit: str = ""
     raw: List[float] = field(default_factory=list)
     """Seconds of one step in every round, or bytes."""
@@ -88,6 +117,9 @@ class Result:
     """Median of the rounds' ratios to fairseq's lstm in float32."""
 
     ratio_of_medians: Optional[float] = None
+    ratio_to_other: Optional[float] = None
+    """Median of the rounds' ratios to the same system of the other checkout."""
+
     operations: Optional[int] = None
     """Of the matrix products of a training step."""
 
@@ -100,27 +132,53 @@ class Result:
 
     @property
     def variant(self) -> Variant:
-        return self.system, self.dtype
+        return Variant(self.system, self.dtype, self.other)
 
 
 def compare(plan: Plan) -> Iterator[List[Result]]:
-    """Yields the results of one workload and measure after another; progress goes to stderr."""
-    for workload in plan.workloads:
-        for measure in plan.measures:
-            say(f"{workload} {measure} ...")
-            results = (_measure_memory if measure == "memory" else _time)(plan, workload, measure)
-            set_ratios(results)
-            say(f"{workload} {measure}: {', '.join(map(describe, results))}")
-            yield results
+    """Yields the results of one workload and measure after another; progress goes to stderr.
+
+    Raises:
+        ValueError: the other checkout cannot be imported.
+    """
+    with ExitStack() as stack:
+        meter = stack.enter_context(MemoryMeter())
+        checkouts = _open_checkouts(plan, stack)
+        for workload in plan.workloads:
+            for measure in plan.measures:
+                say(f"{workload} {measure} ...")
+                if measure == "memory":
+                    results = _measure_memory(plan, workload, meter)
+                else:
+                    results = _time(plan, workload, measure, checkouts)
+                set_ratios(results)
+                say(f"{workload} {measure}: {', '.join(describe(plan, result) for result in results)}")
+                yield results
+
+
+def _open_checkouts(plan: Plan, stack: ExitStack) -> Dict[bool, Checkout]:
+    """Ours and the other checkout, each in a process of its own; none of them where there is no other."""
+    if plan.against is None:
+        return {}
+    checkouts = {
+        other: stack.enter_context(Checkout(root)) for other, root in ((False, HERE), (True, Path(plan.against)))
+    }
+    for checkout in checkouts.values():
+        try:
+            checkout.call(torch.set_num_threads, plan.threads)
+        except RuntimeError as error:
+            raise ValueError(f"--against: {error} (see above)") from None
+    return checkouts
 
 
 def say(text: str) -> None:
     print(f"benchmark: {text}", file=sys.stderr, flush=True)
 
 
-def describe(result: Result) -> str:
+def describe(plan: Plan, result: Result) -> str:
     """A result in a few words."""
     name = result.system if result.dtype == "float32" else f"{result.system} {result.dtype}"
+    name = f"{name} ({plan.label})" if result.other else name
     return f"{name} {'does not run' if result.value is None else f'{number(result.value)} {result.unit}'}"
 
 
@@ -135,68 +193,65 @@ def set_values(result: Result, values: List[float]) -> None:
 
 
 def set_ratios(results: List[Result]) -> None:
-    """Ratios of all results to fairseq's lstm among them; none where it is not there or does not run."""
-    reference = next((r for r in results if r.variant == (REFERENCE, "float32") and r.value), None)
-    for result in results:
-        if reference is not None and reference.value and result.value is not None:
+    """Ratios of all results to fairseq's lstm among them, and of ours to the other checkout's; none where that is not
+    there or does not run."""
+    measured = {result.variant: result for result in results if result.value is not None}
+    reference = measured.get(Variant(REFERENCE, "float32"))
+    for variant, result in measured.items():
+        other = None if result.other else measured.get(variant._replace(other=True))
+        if reference is not None:
             result.ratio = rounds.ratio(result.values, reference.values)
             result.ratio_of_medians = result.value / reference.value
+        if other is not None:
+            result.ratio_to_other = rounds.ratio(result.values, other.values)
 
 
-def _time(plan: Plan, workload: str, measure: str) -> List[Result]:
-    """Seconds of training steps or searches, in alternating rounds."""
-    operations: Dict[Variant, int] = {}
+def _time(plan: Plan, workload: str, measure: str, checkouts: Dict[bool, Checkout]) -> List[Result]:
+    """Seconds of training steps or searches, in alternating rounds, here or each in the process of its checkout."""
 
-    def build(variant: Variant) -> Work:
-        work = TIMED[measure](plan.setting(workload, variant))
-        if measure == "train":
-            operations[variant] = count_operations(work.run)
-        return work
+    def build(other: bool, function: Callable[..., Work], *args) -> Work:
+        return checkouts[other].work(function, *args) if checkouts else function(*args)
 
     variants = plan.variants()
-    works: Dict[Union[Variant, str], Callable[[], Work]] = {variant: partial(build, variant) for variant in variants}
+    works = {v: partial(build, v.other, TIMED[measure], plan.setting(workload, v)) for v in variants}
     if measure == "train":
-        works.update({dtype: partial(product, plan.device, dtype) for _, dtype in variants})
+        works.update({v.dtype: partial(build, False, product, plan.device, v.dtype) for v in variants})
     timings = rounds.alternate(works, plan.rounds, plan.seconds, plan.steps)
     results = []
     for variant in variants:
         timing, result = timings[variant], Result(workload, measure, *variant)
         result.reason = timing.reason
-        if timing.work is not None:
+        if timing.reason is None:
             result.unit, result.raw, result.steps = timing.work.unit, timing.seconds, timing.runs
             set_values(result, [timing.work.amount / seconds for seconds in timing.seconds])
-        if timing.work is not None and measure == "train":
-            result.criterion = criterion_of(plan.setting(workload, variant))
-            result.operations = operations[variant]
-            result.floor_share = floor_share(result, timings[variant[1]])
+        if timing.reason is None and measure == "train":
+            result.criterion, result.operations = timing.work.criterion, timing.work.operations
+            result.floor_share = floor_share(result, timings[variant.dtype])
         results.append(result)
+    del timings, timing
     give_back_memory()
+    for checkout in checkouts.values():
+        checkout.forget()
     return results
 
 
 def floor_share(result: Result, products: rounds.Timing) -> Optional[float]:
     """(operations / matrix-product rate) / seconds of a step; None where the product does not run."""
-    if products.work is None or result.operations is None:
+    if products.reason is not None:
         return None
     rate = products.work.amount / median(products.seconds)
     return result.operations / rate / median(result.raw)
 
 
-def give_back_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-
-
-def _measure_memory(plan: Plan, workload: str, measure: str) -> List[Result]:
+def _measure_memory(plan: Plan, workload: str, meter: MemoryMeter) -> List[Result]:
     results = []
     for variant in plan.variants():
-        setting = plan.setting(workload, variant)
-        result = Result(workload, measure, *variant, unit="MB", steps=1)
+        root = Path(plan.against) if variant.other else HERE
+        result = Result(workload, "memory", *variant, unit="MB", steps=1)
         try:
-            result.raw = [peak_memory(setting, plan.threads)]
+            result.raw = [meter.peak(plan.setting(workload, variant), plan.threads, root)]
             set_values(result, [number / 1e6 for number in result.raw])
-        except Exception as error:  # as in a round
+        except RuntimeError as error:
             result.reason = rounds.reason_of(error)
         results.append(result)
     return results

@@ -11,7 +11,7 @@ aten = torch.ops.aten
 
 def count_operations(run: Callable[[], object]) -> int:
     """Multiplications and additions of all matrix products that ``run`` does, forward and backward."""
-    with FlopCounterMode(display=False, custom_mapping=RECURRENT_KERNELS) as counter:
+    with FlopCounterMode(display=False, custom_mapping={**RECURRENT_KERNELS, **PRODUCTS}) as counter:
         run()
     return counter.get_total_flops()
 
@@ -30,6 +30,33 @@ def _cudnn(shape, weights, *rest, **kwargs) -> int:
     """All layers and directions: their matrices; biases have one axis."""
     return 2 * _tokens(shape) * sum(prod(weight) for weight in weights if len(weight) == 2)
 
+
+def _vectors(left, right, *rest, **kwargs) -> int:
+    """A product that sums over the last axis of its first factor: matrix or vector times vector."""
+    return 2 * prod(left)
+
+
+def _matrices(left, right, *rest, **kwargs) -> int:
+    """…×N×K times …×K×M."""
+    return 2 * prod(left) * right[-1]
+
+
+def _added_to(count: Callable[..., int]) -> Callable[..., int]:
+    """The same product where the tensor that it is added to comes first."""
+    return lambda added, *shapes, **kwargs: count(*shapes, **kwargs)
+
+
+# torch's counter knows mm, bmm, addmm and baddbmm, but not these; those that write over a tensor are others to it
+PRODUCTS = {
+    aten.addmm_: _added_to(_matrices),
+    aten.baddbmm_: _added_to(_matrices),
+    aten.addbmm: _added_to(_matrices),
+    aten.addbmm_: _added_to(_matrices),
+    aten.mv: _vectors,
+    aten.addmv: _added_to(_vectors),
+    aten.addmv_: _added_to(_vectors),
+    aten.dot: _vectors,
+}
 
 # torch's counter knows no recurrent kernel; a backward pass has two products for each one of the forward pass
 RECURRENT_KERNELS = {

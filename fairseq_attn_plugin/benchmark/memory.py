@@ -1,15 +1,13 @@
 """Peak memory of a training step, in a fresh process: what one system leaves behind is no part of the next one's."""
 
 import re
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Union
 
 import torch
 
-from .rounds import reason_of
+from .checkout import HERE, Checkout, in_a_fork
 from .systems import Setting
 from .work import training_step
 from .workloads import Workload
@@ -18,29 +16,32 @@ WARM_UP, STEPS = 2, 2
 TINY = Workload(12, 4, 4, sentences=2, source_length=3, target_length=3)
 
 
-def peak_memory(setting: Setting, threads: int) -> int:
-    """Bytes that the training needs at most, parameters and Adam's averages included, measured in a fresh process.
+class MemoryMeter:
+    """Measures memory, for use in a ``with`` statement. It keeps a process for each checkout, which has all imported
+    and computes nothing; every system is measured in a fork of that."""
 
-    Raises:
-        RuntimeError: the system does not run; in one line, why.
-    """
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__])  # what is imported once need not be imported by each
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        peak = pool.submit(_measure, setting, threads).result()
-    if isinstance(peak, str):
-        raise RuntimeError(peak)
-    return peak
+    def __enter__(self) -> "MemoryMeter":
+        self._stack, self._processes = ExitStack(), {}
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._stack.close()
+
+    def peak(self, setting: Setting, threads: int, root: Path = HERE) -> int:
+        """Bytes that the training needs at most, parameters and Adam's averages included.
+
+        Raises:
+            RuntimeError: the system does not run; in one line, why.
+        """
+        if root not in self._processes:
+            self._processes[root] = self._stack.enter_context(Checkout(root))
+        return self._processes[root].call(in_a_fork, _measure, setting, threads)
 
 
-def _measure(setting: Setting, threads: int) -> Union[int, str]:
-    """The peak, or why there is none: not every error can travel from one process to another."""
-    try:
-        torch.set_num_threads(threads)
-        training_step(replace(setting, workload=TINY)).run()  # loads the libraries, which are no part of a step
-        return (_peak_of_gpu if setting.device == "cuda" else _peak_of_process)(setting)
-    except Exception as error:
-        return reason_of(error)
+def _measure(setting: Setting, threads: int) -> int:
+    torch.set_num_threads(threads)
+    training_step(replace(setting, workload=TINY)).run()  # loads the libraries, which are no part of a step
+    return (_peak_of_gpu if setting.device == "cuda" else _peak_of_process)(setting)
 
 
 def _peak_of_gpu(setting: Setting) -> int:

@@ -3,12 +3,14 @@
 import os
 import platform
 import re
+import subprocess
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Optional
 
 import fairseq
 import torch
 
+from .checkout import HERE
 from .comparison import Plan, Result, Variant, number
 from .systems import REFERENCE
 from .workloads import WORKLOADS
@@ -18,21 +20,35 @@ LEGEND = (
     "Median over rounds in which the systems take turns, in brackets the interquartile range as a share of it; × is "
     "the median of the rounds' ratios to fairseq's lstm (float32). For memory less is better, otherwise more."
 )
+OTHER_LEGEND = (
+    " × of {0} is the median of ours / that of {0} in the same round; each of the two checkouts has a process of its "
+    "own, and one of them works at a time."
+)
 FLOOR_LEGEND = (
     " The floor of a training step is the time that its matrix products alone take at the rate of one large product "
     "measured in the same rounds."
 )
 
 
-def machine(device: str) -> Dict[str, str]:
-    """What the numbers were measured on and with."""
+def machine(device: str, against: Optional[str] = None) -> Dict[str, str]:
+    """What the numbers were measured on and with; of two checkouts, which commits."""
     facts = {"CPU": f"{cpu_name()}, {available_cores()} cores, {torch.get_num_threads()} threads"}
     if device == "cuda":
         facts["GPU"] = torch.cuda.get_device_name()
     return {
         **facts, "torch": torch.__version__, "fairseq": fairseq.__version__, "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        **({} if against is None else {"here": commit(HERE), Path(against).resolve().name: commit(Path(against))}),
     }  # fmt: skip
+
+
+def commit(checkout: Path) -> str:
+    """The commit that a checkout stands at, with "-dirty" where files were changed since; else its folder."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return str(checkout.resolve())
 
 
 def cpu_name() -> str:
@@ -61,7 +77,7 @@ def markdown(plan: Plan, results: List[Result], facts: Dict[str, str]) -> str:
             if not row:
                 continue
             unit = next((r.unit for r in row.values() if r.value is not None), "")
-            lines.append(_row(workload, f"{measure}, {unit}", variants, row, lambda r: _cell(r, notes)))
+            lines.append(_row(workload, f"{measure}, {unit}", variants, row, lambda r: _cell(r, notes, plan.label)))
             if measure == "train":
                 lines.append(_row(workload, FLOOR, variants, row, _share))
     lines += ["", *(f"[{place}] {note}  " for place, note in enumerate(notes, start=1)), *([""] if notes else [])]
@@ -73,7 +89,8 @@ def explanation(plan: Plan, results: List[Result]) -> List[str]:
     criteria = {f"{r.system} {r.criterion}" for r in results if r.criterion}
     padding = "lengths between half and all of it" if plan.mixed else "all lengths equal"
     return [
-        LEGEND + (FLOOR_LEGEND if "train" in plan.measures else ""), "",
+        LEGEND + ("" if plan.against is None else OTHER_LEGEND.format(plan.label))
+        + (FLOOR_LEGEND if "train" in plan.measures else ""), "",
         *(f"- {name}: {WORKLOADS[name]}" for name in plan.workloads),
         f"- dropout {plan.dropout}; {padding}; {plan.rounds} rounds on {plan.device}",
         *([f"- criteria: {', '.join(sorted(criteria))}"] if criteria else []),
@@ -82,9 +99,9 @@ def explanation(plan: Plan, results: List[Result]) -> List[str]:
 
 def column_title(plan: Plan, variant: Variant) -> str:
     """The system, and the type of its numbers where there are several."""
-    system, dtype = variant
-    title = "fairseq's lstm" if system == REFERENCE else system
-    return title if len({other for _, other in plan.variants()}) == 1 else f"{title} {dtype}"
+    title = "fairseq's lstm" if variant.system == REFERENCE else variant.system
+    title = title if len({other.dtype for other in plan.variants()}) == 1 else f"{title} {variant.dtype}"
+    return f"{title} ({plan.label})" if variant.other else title
 
 
 def _row(
@@ -93,7 +110,7 @@ def _row(
     return f"| {workload} | {name} | " + " | ".join(cell(row[variant]) for variant in variants) + " |"
 
 
-def _cell(result: Result, notes: List[str]) -> str:
+def _cell(result: Result, notes: List[str], label: Optional[str]) -> str:
     """Value, spread and ratio; or the number of the note that says why there are none."""
     if result.value is None:
         reason = str(result.reason)
@@ -101,7 +118,9 @@ def _cell(result: Result, notes: List[str]) -> str:
             notes.append(reason)
         return f"[{notes.index(reason) + 1}]"
     scatter = f" ({result.spread:.0%})" if len(result.values) > 1 else ""
-    return f"{number(result.value)}{scatter}" + (f" {result.ratio:.2f}×" if result.ratio else "")
+    ratio = f" {result.ratio:.2f}×" if result.ratio else ""
+    of_other = f", {result.ratio_to_other:.2f}× of {label}" if result.ratio_to_other else ""
+    return f"{number(result.value)}{scatter}{ratio}{of_other}"
 
 
 def _share(result: Result) -> str:

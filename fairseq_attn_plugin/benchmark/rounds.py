@@ -1,16 +1,11 @@
 """Several pieces of work measured in turn, so that what disturbs the machine disturbs all; medians over the rounds."""
 
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median, quantiles
-from typing import Callable, Dict, Hashable, List, Mapping, Optional, Sequence, TypeVar
+from typing import Callable, Dict, Hashable, List, Optional, Sequence
 
-import torch
-
-from .work import Work
-
-Name = TypeVar("Name", bound=Hashable)
+from .work import Work, synchronized_clock
 
 
 @dataclass
@@ -26,12 +21,12 @@ class Timing:
 
 
 def alternate(
-    works: Mapping[Name, Callable[[], Work]],
+    works: Dict[Hashable, Callable[[], Work]],
     rounds: int,
     seconds: float,
     runs: Optional[int] = None,
     clock: Optional[Callable[[], float]] = None,
-) -> Dict[Name, Timing]:
+) -> Dict[Hashable, Timing]:
     """Measures every piece of work once per round; the order turns round from one round to the next.
 
     A warm-up goes before the first round: one run that prepares what is prepared once, then runs whose times are
@@ -46,7 +41,7 @@ def alternate(
     clock = clock or synchronized_clock
     timings = {name: Timing() for name in works}
 
-    def attempt(name: Name, action: Callable[[], None]) -> None:
+    def attempt(name: Hashable, action: Callable[[], None]) -> None:
         if timings[name].reason is not None:
             return
         try:
@@ -54,17 +49,14 @@ def alternate(
         except Exception as error:  # whatever a system raises is a result, and the others go on
             timings[name] = Timing(reason=reason_of(error))
 
-    def warm_up(name: Name) -> None:
+    def warm_up(name: Hashable) -> None:
         work = timings[name].work = works[name]()
-        work.run()
-        timings[name].runs = runs or runs_within(work, seconds, clock)
+        within = work.warm_up(0.0 if runs else seconds, clock)
+        timings[name].runs = runs or within
 
-    def one_round(name: Name) -> None:
-        timing, work, start = timings[name], timings[name].work, clock()
-        assert work is not None  # the warm-up has built it
-        for _ in range(timing.runs):
-            work.run()
-        timing.seconds.append((clock() - start) / timing.runs)
+    def one_round(name: Hashable) -> None:
+        timing = timings[name]
+        timing.seconds.append(timing.work.time(timing.runs, clock))
 
     for name in works:
         attempt(name, partial(warm_up, name))
@@ -72,22 +64,6 @@ def alternate(
         for name in list(works)[:: -1 if number % 2 else 1]:
             attempt(name, partial(one_round, name))
     return timings
-
-
-def synchronized_clock() -> float:
-    """Seconds, once a GPU has done all that it was given."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def runs_within(work: Work, seconds: float, clock: Callable[[], float]) -> int:
-    """Runs until so many seconds have passed; how many these were, at least one."""
-    start, count = clock(), 0
-    while count == 0 or clock() - start < seconds:
-        work.run()
-        count += 1
-    return count
 
 
 def reason_of(error: Exception) -> str:

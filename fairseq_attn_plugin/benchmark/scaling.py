@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from ..evaluation.plots import COLOURS, STYLE
 from . import rounds
-from .comparison import give_back_memory, say
+from .comparison import say
 from .systems import Setting
-from .work import Work, search, training_step
+from .work import Work, give_back_memory, search, training_step
 from .workloads import WORKLOADS
 
 SYSTEMS = ("fairseq", "feeding", "additive")

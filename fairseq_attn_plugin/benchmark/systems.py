@@ -24,21 +24,31 @@ class System:
     Args:
         model: name that fairseq knows.
         options: of that model, beside the sizes, which follow from the workload.
+        searches_like: name of the system whose search is the same, where the two differ in training only; such a
+            system is measured when it is asked for by name.
     """
 
     model: str
     options: Dict[str, Any] = field(default_factory=dict)
+    searches_like: Optional[str] = None
 
 
 LUONG = dict(attention_score="general", attention_query="current")
 SYSTEMS: Dict[str, System] = {
     REFERENCE: System("lstm"),
     "feeding": System("attn_rnn", dict(LUONG, input_feeding="on")),
+    "feeding-sampled": System(
+        "attn_rnn",
+        dict(LUONG, input_feeding="on", scheduled_sampling="constant", scheduled_sampling_k=0.5),
+        searches_like="feeding",
+    ),
     "no-feeding": System("attn_rnn", dict(LUONG, input_feeding="off")),
     "additive": System(
         "attn_rnn", dict(attention_score="additive", attention_query="previous", input_feeding="off")
     ),
 }
+USUAL = tuple(name for name, system in SYSTEMS.items() if system.searches_like is None)
+"""Measured where none is asked for by name."""
 
 
 @dataclass(frozen=True)

@@ -1,68 +1,11 @@
 """From raw text to the pieces that a model reads, and back, by what a data folder says."""
 
-import hashlib
-import json
-import unicodedata
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import List, Optional
 
 from sentencepiece import SentencePieceProcessor
 
-DATA_FILE = "data.json"
-FORMAT = 1
-SEGMENTATIONS = ("none", "char", "bpe", "unigram")
-UNKNOWN = "<unk>"
-RESERVED = {"<s>", "<pad>", "</s>", UNKNOWN}
-KEYS = {
-    "source": str, "target": str, "targets": list, "tag_target": bool, "segmentation": str, "sentencepiece": dict,
-    "sha256": dict,
-}  # fmt: skip
-MAKE = "a data folder is made by data-prep/prepare_corpus.sh"
-
-
-def read_data_settings(folder) -> Dict[str, Any]:
-    """``data.json`` of a data folder or of a model's folder, once its dictionaries and sentencepiece models are those
-    that it describes.
-
-    Raises:
-        ValueError: the folder, the file or one of the files that it names is missing, damaged or another one.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; {MAKE}")
-    path = folder / DATA_FILE
-    if not path.is_file():
-        raise ValueError(f"{folder}: no {DATA_FILE}; {MAKE}, and a model's folder has the data folder's {DATA_FILE}")
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        found = settings["format"]
-        damaged = [key for key, kind in KEYS.items() if not isinstance(settings[key], kind)] if found == FORMAT else []
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged ({type(error).__name__}: {error}); {MAKE}") from None
-    if found != FORMAT:
-        raise ValueError(f"{path}: format {found!r}, and this version reads {FORMAT}; {MAKE}")
-    if damaged or settings["segmentation"] not in SEGMENTATIONS:
-        name = damaged[0] if damaged else "segmentation"
-        raise ValueError(f"{path}: damaged ({name} is {settings[name]!r}); {MAKE}")
-    needed = {f"dict.{settings[side]}.txt" for side in ("source", "target")}
-    if settings["segmentation"] != "none":
-        needed |= {settings["sentencepiece"].get(settings[side]) for side in ("source", "target")}
-    for name in sorted(needed, key=str):
-        _check_file(folder, name, settings["sha256"].get(name))
-    return settings
-
-
-def _check_file(folder: Path, name: Optional[str], sha256: Optional[str]) -> None:
-    """Raises a ValueError where a file is not the one that ``data.json`` describes."""
-    if name is None or sha256 is None:
-        raise ValueError(f"{folder / DATA_FILE}: damaged (no sha256 of {name or 'a sentencepiece model'}); {MAKE}")
-    if not (folder / name).is_file():
-        raise ValueError(f"{folder}: no {name}, which its {DATA_FILE} names; copy the whole folder, or make it again")
-    if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sha256:
-        raise ValueError(
-            f"{folder / name}: not the file that {DATA_FILE} describes (its sha256 differs); "
-            "put the right one back, or make the folder again"
-        )
+from .data_folder import BLANK, UNKNOWN, normalize, read_data_settings, reserved_symbols, tag
 
 
 class Segmenter:
@@ -74,7 +17,7 @@ class Segmenter:
     is a blank to sentencepiece.
 
     Args:
-        folder: data folder or model's folder, see :func:`read_data_settings`.
+        folder: data folder or model's folder, see :func:`.data_folder.read_data_settings`.
         side: ``source`` or ``target``.
         target: language to translate to, for a source whose lines begin with a tag; None: the only one there is.
 
@@ -89,7 +32,7 @@ class Segmenter:
         self.segmentation: str = settings["segmentation"]
         self.targets: List[str] = settings["targets"]
         self._tagged = settings["tag_target"] and side == "source"
-        self._reserved = RESERVED | ({tag(name) for name in self.targets} if self._tagged else set())
+        self._reserved = reserved_symbols(self.targets if self._tagged else ())
         self._model = None
         if self.segmentation != "none":
             path = Path(folder) / settings["sentencepiece"][settings[side]]
@@ -117,7 +60,7 @@ class Segmenter:
 
     def pieces(self, text: str) -> List[str]:
         """Pieces of a text, without the prefix; of a blank one none."""
-        text = " ".join(unicodedata.normalize("NFC", text).split())
+        text = normalize(text)
         if self._model is None:
             pieces = text.split()
         else:
@@ -131,13 +74,8 @@ class Segmenter:
 
     def decode(self, pieces: str) -> str:
         """Text of pieces with blanks between them."""
-        return pieces if self._model is None else "".join(pieces.split(" ")).replace("▁", " ").strip()
+        return pieces if self._model is None else "".join(pieces.split(" ")).replace(BLANK, " ").strip()
 
     def starts_word(self, piece: str) -> bool:
         """Whether a blank, or the beginning of the text, is before ``piece``."""
-        return self._model is None or piece.startswith("▁")
-
-
-def tag(target: str) -> str:
-    """First token of a source that is to be translated to ``target``."""
-    return f"<2{target}>"
+        return self._model is None or piece.startswith(BLANK)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from ..data.data_folder import read_data_settings, reference_file
 from . import plots, scoring, tables, whole_files, word_pieces
 from .generation_log import Sentence, read_generation_log
 from .training_log import read_training_log
@@ -29,18 +30,6 @@ def hypotheses(sentences: Sequence[Sentence], count: int, path) -> List[str]:
     return [(sentence.hypotheses[0].text or "") if sentence.source else "" for sentence in sentences]
 
 
-def reference_file(data, split: str, source: str) -> Path:
-    """The text of a split that is not the source's: its language is the split's own where there are several.
-
-    Raises:
-        ValueError: there is none, or more than one.
-    """
-    found = [path for path in Path(data, "text").glob(f"{split}.*") if path.name != f"{split}.{source}"]
-    if len(found) != 1:
-        raise ValueError(f"{data}/text: {len(found)} references beside {split}.{source}; there must be one")
-    return found[0]
-
-
 def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List[str]]) -> str:
     """Writes, for each split, ``<split>.hyp``, ``<split>.ref`` and a picture of the attention; ``report.json`` and
     ``report.md``, the table, which is returned. Scores of other splits stay in both.
@@ -50,7 +39,7 @@ def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List
         data: the data folder.
         pieces_of: text → source pieces.
     """
-    out, settings = Path(out), json.loads(Path(data, "data.json").read_text(encoding="utf-8"))
+    out, settings = Path(out), read_data_settings(data)
     tests = read_run("", out).report["tests"] if (out / "report.json").exists() else {}
     report: Dict[str, Any] = {"source": settings["source"], "target": settings["target"], **training(out)}
     report["tests"] = tests

@@ -7,14 +7,12 @@ from typing import Callable, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
-from .generation_log import EOS, Hypothesis, Sentence, attention_axes, attention_weights
+from ..data.data_folder import BLANK, UNKNOWN, is_tag
+from .generation_log import EOS, Hypothesis, Sentence, attention_axes
 from .plots import HeatMap
 
-BLANK = "▁"
-"""What sentencepiece puts at the beginning of a word."""
 SEGMENTATIONS = ("bpe", "unigram")
 """Those whose pieces are parts of words; characters are drawn as they are."""
-UNKNOWN = "<unk>"
 UNSEEN = "\ue000"
 """Stands for ``<unk>`` in a text that is cut into pieces again: a character for private use, which nobody trains on."""
 
@@ -54,11 +52,6 @@ def spans(pieces: Sequence[str]) -> List[Tuple[int, int]]:
         if number == 0 or piece.startswith(BLANK) or piece == EOS or is_tag(pieces[number - 1])
     ]
     return list(zip(begins, [*begins[1:], len(pieces)]))
-
-
-def is_tag(piece: str) -> bool:
-    """Whether a piece is a tag of the target language."""
-    return piece.startswith("<2") and piece.endswith(">")
 
 
 def word(pieces: Sequence[str]) -> str:
@@ -101,8 +94,8 @@ def heat_map(
                          f"columns of weights; {WRONG_FOLDER}")  # fmt: skip
     source, target = attention_axes(sentence, hypothesis)
     if words:
-        return HeatMap(title, *merge(source, target, attention_weights(hypothesis)))
-    return HeatMap(title, source, target, attention_weights(hypothesis))
+        return HeatMap(title, *merge(source, target, hypothesis.weights))
+    return HeatMap(title, source, target, hypothesis.weights)
 
 
 def readable(

@@ -11,7 +11,8 @@ from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
-from ..data.segmenter import UNKNOWN, Segmenter, read_data_settings
+from ..data.data_folder import UNKNOWN, dictionary_file, read_data_settings
+from ..data.segmenter import Segmenter
 from ..evaluation import metrics
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
@@ -102,7 +103,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
                 )
             setattr(cfg, option, settings[name])
         dictionaries = [
-            cls.load_dictionary(os.path.join(folders[0], f"dict.{language}.txt"))
+            cls.load_dictionary(os.path.join(folders[0], dictionary_file(language)))
             for language in (settings["source"], settings["target"])
         ]
         return cls(cfg, *dictionaries)

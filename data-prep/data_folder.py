@@ -1,0 +1,1 @@
+../fairseq_attn_plugin/data/data_folder.py

@@ -1,0 +1,182 @@
+"""The data folder: what ``data-prep/`` writes, and what training, decoding and serving read::
+
+    data.json                                   languages, segmentation, checksums; see describe
+    dict.<side>.txt                             a dictionary of fairseq for each side
+    sentencepiece.model                         or sentencepiece.<side>.model, two; none where text is ready symbols
+    <split>.<source>-<target>.<side>.bin, .idx  binarised text, named by fairseq
+    text/<split>.<language>                     valid and tests as they were given
+
+A side is called by its language; the target side of several languages by all of them, with + between them. A model's
+folder holds ``checkpoint.pt`` and the first three.
+
+This is the only file that knows these names and forms. It needs nothing but the standard library: ``data-prep/`` and
+``scripts/`` have symbolic links to it, so that they read it without importing the package.
+"""
+
+import hashlib
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any, Collection, Dict, List, Optional, Set
+
+DATA_FILE = "data.json"
+FORMAT = 1
+SEGMENTATIONS = ("none", "char", "bpe", "unigram")
+NORMALIZATION = "NFC"
+BLANK = "▁"
+"""What sentencepiece puts at the beginning of a word."""
+UNKNOWN = "<unk>"
+RESERVED = {"<s>", "<pad>", "</s>", UNKNOWN}
+"""Symbols of fairseq's own, which no text holds once it is prepared."""
+
+KEYS = {
+    "source": str, "target": str, "targets": list, "tag_target": bool, "segmentation": str, "sentencepiece": dict,
+    "sha256": dict,
+}  # fmt: skip
+"""What a reader needs of ``data.json``."""
+
+TEXT = "text"
+"""The folder, within the data folder, of valid and tests as they were given."""
+
+MAKE = "a data folder is made by data-prep/prepare_corpus.sh"
+
+
+# Names and forms
+
+
+def dictionary_file(side: str) -> str:
+    """Name of the dictionary of a side."""
+    return f"dict.{side}.txt"
+
+
+def sentencepiece_files(sides: Collection[str], joint: bool) -> Dict[str, str]:
+    """{side: name of its sentencepiece model}; both sides have the same one where the vocabulary is joint."""
+    return {side: "sentencepiece.model" if joint else f"sentencepiece.{side}.model" for side in sides}
+
+
+def text_file(split: str, language: str) -> str:
+    """Path of the text of a split, within the data folder."""
+    return f"{TEXT}/{split}.{language}"
+
+
+def tests_of(folder, source: str) -> List[str]:
+    """Names of the test sets of a data folder."""
+    found = Path(folder).glob(text_file("test*", source))
+    return sorted(path.name.removesuffix(f".{source}") for path in found)
+
+
+def reference_file(folder, split: str, source: str) -> Path:
+    """The text of a split that is not the source's: its language is the split's own where there are several.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    found = [path for path in Path(folder).glob(text_file(split, "*")) if path.name != f"{split}.{source}"]
+    if len(found) != 1:
+        raise ValueError(f"{folder}/{TEXT}: {len(found)} references beside {split}.{source}; there must be one")
+    return found[0]
+
+
+def tag(target: str) -> str:
+    """First symbol of a source sentence that is to be translated to ``target``."""
+    return f"<2{target}>"
+
+
+def is_tag(piece: str) -> bool:
+    """Whether a piece is the tag of some language."""
+    return piece.startswith("<2") and piece.endswith(">")
+
+
+def reserved_symbols(tagged: Collection[str] = ()) -> Set[str]:
+    """Symbols that no text may hold: fairseq's own, and the tags of the languages in ``tagged``."""
+    return RESERVED | {tag(language) for language in tagged}
+
+
+def normalize(line: str) -> str:
+    """The form of all text: NFC, one blank for white space of any kind, none at the ends."""
+    return " ".join(unicodedata.normalize(NORMALIZATION, line).split())
+
+
+# data.json
+
+
+def describe(
+    folder: Path, source: str, targets: Collection[str], tag_target: bool, segmentation: str, models: Dict[str, str]
+) -> Dict[str, Any]:
+    """``data.json`` of a folder that has its dictionaries and sentencepiece models already, as far as readers need it.
+
+    Args:
+        source: source language.
+        targets: target languages.
+        tag_target: whether source sentences begin with the tag of the target language.
+        segmentation: one of ``SEGMENTATIONS``.
+        models: see :func:`sentencepiece_files`; empty for segmentation ``none``.
+    """
+    target = "+".join(targets)
+    names = sorted({dictionary_file(source), dictionary_file(target), *models.values()})
+    return {
+        "format": FORMAT,
+        "source": source,
+        "target": target,
+        "targets": list(targets),
+        "tag_target": tag_target,
+        "segmentation": segmentation,
+        "normalization": NORMALIZATION,
+        "sentencepiece": models,
+        "sha256": {name: sha256(Path(folder, name)) for name in names},
+    }
+
+
+def read_data_settings(folder) -> Dict[str, Any]:
+    """``data.json`` of a data folder or of a model's folder, once its dictionaries and sentencepiece models are those
+    that it describes.
+
+    Raises:
+        ValueError: the folder, the file or one of the files that it names is missing, damaged or another one.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; {MAKE}")
+    path = folder / DATA_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder}: no {DATA_FILE}; {MAKE}, and a model's folder has the data folder's {DATA_FILE}")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        found = settings["format"]
+        damaged = [key for key, kind in KEYS.items() if not isinstance(settings[key], kind)] if found == FORMAT else []
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({type(error).__name__}: {error}); {MAKE}") from None
+    if found != FORMAT:
+        raise ValueError(f"{path}: format {found!r}, and this version reads {FORMAT}; {MAKE}")
+    if damaged or settings["segmentation"] not in SEGMENTATIONS:
+        name = damaged[0] if damaged else "segmentation"
+        raise ValueError(f"{path}: damaged ({name} is {settings[name]!r}); {MAKE}")
+    needed = {dictionary_file(settings[side]) for side in ("source", "target")}
+    if settings["segmentation"] != "none":
+        needed |= {settings["sentencepiece"].get(settings[side]) for side in ("source", "target")}
+    for name in sorted(needed, key=str):
+        _check_file(folder, name, settings["sha256"].get(name))
+    return settings
+
+
+def _check_file(folder: Path, name: Optional[str], expected: Optional[str]) -> None:
+    """Raises a ValueError where a file is not the one that ``data.json`` describes."""
+    if expected is None:
+        raise ValueError(f"{folder / DATA_FILE}: damaged (no sha256 of {name or 'a sentencepiece model'}); {MAKE}")
+    if not (folder / name).is_file():
+        raise ValueError(f"{folder}: no {name}, which its {DATA_FILE} names; copy the whole folder, or make it again")
+    if sha256(folder / name) != expected:
+        raise ValueError(
+            f"{folder / name}: not the file that {DATA_FILE} describes (its sha256 differs); "
+            "put the right one back, or make the folder again"
+        )
+
+
+def sha256(path: Path) -> str:
+    """Of the content of a file, in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def model_files(settings: Dict[str, Any]) -> List[str]:
+    """Names of the files of a data folder that a model's folder takes over."""
+    return [DATA_FILE, *settings["sha256"]]
