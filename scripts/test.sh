@@ -2,7 +2,7 @@
 # Sets up the environment with what tests need and runs them.
 #
 # usage: bash scripts/test.sh [fast|full] [PYTEST_ARGUMENT ...]
-#   fast   without the slow tests: at most 90 seconds on two cores
+#   fast   without the slow tests, which train, start programs or take seconds
 #   full   every combination of score, query, normaliser, cell and feeding; else every two values
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 set -euo pipefail

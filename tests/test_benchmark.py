@@ -17,6 +17,8 @@ from fairseq_attn_plugin.benchmark.systems import Setting, System, build_model
 from fairseq_attn_plugin.benchmark.work import Work, search, training_step
 from fairseq_attn_plugin.benchmark.workloads import WORKLOADS, SyntheticTask, Workload, random_batch
 
+pytestmark = pytest.mark.slow
+
 TINY = Workload(11, 6, 8, sentences=3, source_length=5, target_length=4)
 
 
@@ -209,7 +211,6 @@ def test_a_training_step_trains(system):
     assert losses[-1] < 0.95 * losses[0]
 
 
-@pytest.mark.slow
 def test_all_that_runs_is_measured_and_written(tiny, tmp_path, capsys):
     output = tmp_path / "new" / "results.json"
     command.main(
@@ -264,7 +265,6 @@ def test_ratio_to_fairseq_and_its_cell():
     assert row == "| nmt15 | train, target tokens/s | 3,000 (50%) 1.00× | 4,000 (88%) 2.00× | [1] |"
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_peak_memory_holds_parameters_gradients_and_averages():
     workload = replace(TINY, vocabulary=8000, embed_dim=128)

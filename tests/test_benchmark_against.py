@@ -11,6 +11,8 @@ from fairseq_attn_plugin.benchmark import command
 from fairseq_attn_plugin.benchmark.checkout import HERE, Checkout, in_a_fork
 from fairseq_attn_plugin.benchmark.workloads import WORKLOADS, Workload
 
+pytestmark = pytest.mark.slow
+
 TINY = Workload(11, 6, 8, sentences=3, source_length=5, target_length=4)
 FAULT = """
 from fairseq.models import MODEL_REGISTRY
@@ -41,7 +43,6 @@ def old(tmp_path):
     return package.parent
 
 
-@pytest.mark.slow
 def test_systems_of_another_checkout_stand_beside_ours(old, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(WORKLOADS, "tiny", TINY)
     output = tmp_path / "results.json"

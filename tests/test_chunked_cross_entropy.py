@@ -65,6 +65,7 @@ def result(criterion, model, sample, factor=1.0):
 # The function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("rows", [1, 4, 11, 50])

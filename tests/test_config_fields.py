@@ -74,6 +74,7 @@ def test_no_field_has_the_name_of_one_of_fairseq(config):
     assert not theirs & own_fields(config)
 
 
+@pytest.mark.slow
 def test_checkpoint_without_the_newer_fields_loads_with_their_defaults(command, tmp_path):
     command(
         "train",

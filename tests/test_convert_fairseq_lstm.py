@@ -26,6 +26,8 @@ from lstm_checkpoint import lstm_checkpoint
 from fairseq_attn_plugin.checkpoints.conversion import convert_checkpoint
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
 
@@ -251,7 +253,6 @@ def generated(command, corpus, path):
     return [(number, *text.split("\t")) for number, text in hypotheses(command("generate", given))]
 
 
-@pytest.mark.slow
 def test_commands_answer_the_same(command, corpus, trained):
     theirs, ours = (generated(command, corpus, path) for path in trained[:2])
     assert len(ours) == 45 and len({text for _, _, text in ours}) > 20

@@ -258,6 +258,7 @@ PICTURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", report.TABLES)
 def test_every_mode_leaves_its_table_and_pictures(tmp_path, mode):
     runs = [run(score, 1.0, "b") for score in ("none", "dot", "dot")]

@@ -17,6 +17,8 @@ from fairseq_attn_plugin.benchmark.gpu_kernels import one_call_each
 from fairseq_attn_plugin.benchmark.systems import Setting, System
 from fairseq_attn_plugin.benchmark.workloads import WORKLOADS, Workload
 
+pytestmark = pytest.mark.slow
+
 TINY = Workload(11, 6, 8, sentences=3, source_length=5, target_length=4)
 
 

@@ -15,6 +15,8 @@ import pytest
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
 from parallel_corpus import write_parallel_corpus
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 PREPARE = r"""#!/usr/bin/env bash
@@ -328,7 +330,6 @@ def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):
     assert result.returncode == 1 and "failed: ValueError: --lr: got x" in last_line(result)
 
 
-@pytest.mark.slow
 def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path):
     corpus = write_parallel_corpus(tmp_path / "raw", {"train": 1500, "valid": 30, "test": 33})
     small = "--encoder-embed-dim 64 --encoder-hidden-size 64 --decoder-embed-dim 64 --decoder-hidden-size 128"

@@ -39,6 +39,7 @@ def reference():
     return out
 
 
+@pytest.mark.slow
 def test_stdout_is_the_path_and_nothing_else(tmp_path):
     status, out, _ = run([sys.executable, "-m", PLUGIN], tmp_path, PYTHONPATH=str(ROOT))
     assert (status, out) == (0, f"{ROOT / PLUGIN}\n")
@@ -54,6 +55,7 @@ def test_models_and_tasks_are_found():
     assert {"attn_rnn", "reversal"} <= set(CONFIGS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_every_field_is_in_the_reference(name, reference):
     lines = option_lines(reference)
@@ -64,11 +66,13 @@ def test_every_field_is_in_the_reference(name, reference):
             assert field.metadata.get("help"), f"{name}: {field.name} has no help"
 
 
+@pytest.mark.slow
 def test_choices_of_a_registry_are_in_the_reference(reference):
     line = option_lines(reference)["--attention-score"]
     assert all(name in line for name in ATTENTION_SCORES.names())
 
 
+@pytest.mark.slow
 def test_readme_holds_the_reference(reference):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     start, end = "<!-- options -->\n", "<!-- /options -->"
@@ -76,6 +80,7 @@ def test_readme_holds_the_reference(reference):
     assert readme.split(start)[1].split(end)[0] == reference
 
 
+@pytest.mark.slow
 def test_presets_are_in_the_reference(reference):
     assert "`attn_lstm`" in reference
 

@@ -48,6 +48,7 @@ def test_a_checkpoint_of_fairseq_train_gives_what_it_gave(release, name):
     assert_gives(trained(release, name), content["batches"], content["trained"][name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", RELEASES)
 def test_a_training_goes_on_as_it_would_have(release, command, tmp_path):
     """Parameter for parameter: the optimiser's state has no names, only their order."""

@@ -18,6 +18,8 @@ from fairseq_attn_plugin.evaluation import report
 from fairseq_attn_plugin.experiments import reversal
 from fairseq_attn_plugin.models.attn_rnn_config import ATTENTION_SCORES, CELLS, NORMALIZERS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 TRAIN = r"""#!/usr/bin/env bash
@@ -114,7 +116,6 @@ def last_line(result) -> str:
     return result.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.slow
 def test_compare_runs_everything_once_and_reports(checkout):
     result = checkout.run("compare", "--lr", "0.1", SEEDS="1 2", REAL_EXPERIMENTS="yes")
     assert result.returncode == 0, result.stderr
@@ -170,7 +171,6 @@ def test_second_run_on_one_folder_is_refused(checkout):
     assert result.returncode == 1 and "another run" in last_line(result) and checkout.calls() == []
 
 
-@pytest.mark.slow
 def test_real_tools_on_a_tiny_problem(checkout):
     (checkout.root / "fairseq_attn_plugin").symlink_to(ROOT / "fairseq_attn_plugin")
     tiny = "--reversal-train-size 100 --reversal-valid-size 20 --reversal-test-size 20 --reversal-long-size 5"
@@ -187,7 +187,6 @@ def test_real_tools_on_a_tiny_problem(checkout):
     assert refused.returncode == 1 and "--attention-score: got 'lunog'; choose from" in last_line(refused)
 
 
-@pytest.mark.slow
 def test_plot_attention_draws_a_log_or_says_what_is_missing(checkout):
     def plot(*args):
         command = ["bash", str(checkout.root / "scripts" / "plot_attention.sh"), *map(str, args)]
@@ -202,7 +201,6 @@ def test_plot_attention_draws_a_log_or_says_what_is_missing(checkout):
     assert "--print-alignment soft" in last_line(plot(log, picture))
 
 
-@pytest.mark.slow
 def test_a_half_written_checkpoint_is_removed_and_a_whole_one_kept(checkout):
     whole = checkout.out / "attention-seed1" / "checkpoints" / "checkpoint_last.pt"
     broken = checkout.out / "no_attention-seed1" / "checkpoints" / "checkpoint_last.pt"
@@ -236,7 +234,6 @@ def words_after(options: str, flags) -> tuple:
     return tuple(values.get(flag) for flag in flags)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "mode, queries, normalizers, cells",
     [
