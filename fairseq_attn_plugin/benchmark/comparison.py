@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Hashable, Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
 
@@ -207,15 +207,19 @@ def set_ratios(results: List[Result]) -> None:
 
 
 def _time(plan: Plan, workload: str, measure: str, checkouts: Dict[bool, Checkout]) -> List[Result]:
-    """Seconds of training steps or searches, in alternating rounds, here or each in the process of its checkout."""
+    """Seconds of training steps or searches, in alternating rounds. Of two checkouts each has a process of its own, and
+    neither does anything else: on a busy machine, a process that has just slept gets more of it."""
 
-    def build(other: bool, function: Callable[..., Work], *args) -> Work:
-        return checkouts[other].work(function, *args) if checkouts else function(*args)
+    def build(variant: Variant) -> Work:
+        function, setting = TIMED[measure], plan.setting(workload, variant)
+        if not checkouts or variant.system == REFERENCE:
+            return function(setting)
+        return checkouts[variant.other].work(function, setting)
 
     variants = plan.variants()
-    works = {v: partial(build, v.other, TIMED[measure], plan.setting(workload, v)) for v in variants}
+    works: Dict[Hashable, Callable[[], Work]] = {variant: partial(build, variant) for variant in variants}
     if measure == "train":
-        works.update({v.dtype: partial(build, False, product, plan.device, v.dtype) for v in variants})
+        works.update({v.dtype: partial(product, plan.device, v.dtype) for v in variants})
     timings = rounds.alternate(works, plan.rounds, plan.seconds, plan.steps)
     results = []
     for variant in variants:
