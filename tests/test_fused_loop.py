@@ -88,17 +88,28 @@ def test_gradients_equal_finite_differences(score, cell, query):
 
 @pytest.mark.parametrize("reads", [["logits"], ["weights"]])
 @pytest.mark.parametrize(
-    "name", ["additive-previous-softmax-lstm", "general-current-softmax-gru-feeding", "context alone"]
+    "options",
+    [
+        mechanism("additive", "previous", input_feeding="off"),
+        mechanism("general", cell="gru", input_feeding="on"),
+        ALL["context alone"],
+    ],
 )
-def test_a_loss_may_read_some_of_the_outputs(name, reads):
+def test_a_loss_may_read_some_of_the_outputs(options, reads):
     task = toy_task()
-    assert_same(build(task, **ALL[name]).train().double(), batch(task), reads)
+    assert_same(build(task, **options).train().double(), batch(task), reads)
 
 
-@pytest.mark.parametrize("name", ["additive-previous-entmax15-gru-feeding", "general-current-softmax-lstm-feeding"])
-def test_a_graph_that_is_retained_gives_its_gradients_again(name):
+@pytest.mark.parametrize(
+    "options",
+    [
+        mechanism("additive", "previous", "entmax15", "gru", input_feeding="on"),
+        mechanism("general", input_feeding="on"),
+    ],
+)
+def test_a_graph_that_is_retained_gives_its_gradients_again(options):
     task = toy_task()
-    model = build(task, **ALL[name])
+    model = build(task, **options)
     loss = model(*batch(task))[0].logsumexp(dim=2).sum()
     first, second = (torch.autograd.grad(loss, list(model.parameters()), retain_graph=True) for _ in range(2))
     for one, other in zip(first, second, strict=True):

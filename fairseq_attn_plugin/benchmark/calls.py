@@ -156,7 +156,7 @@ def caller() -> str:
 
 
 def _short(path: str) -> str:
-    for root in ROOTS:
+    for root in sorted(ROOTS, key=lambda root: -len(str(root))):  # an environment may lie within the checkout
         if Path(path).is_relative_to(root):
             return str(Path(path).relative_to(root))
     parts = Path(path).parts  # of another checkout
