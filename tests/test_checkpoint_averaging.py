@@ -10,7 +10,8 @@ import torch
 from fairseq_commands import SMALL, hypotheses, load, preprocess, write_reversed_text
 from full_disk import full_disk
 
-from fairseq_attn_plugin.checkpoints.averaging import average_checkpoints, has_attention
+from fairseq_attn_plugin.checkpoints.averaging import average_checkpoints
+from fairseq_attn_plugin.checkpoints.files import has_attention
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "average_checkpoints.py"
 

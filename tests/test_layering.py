@@ -93,6 +93,12 @@ def test_no_checkpoint_may_run_code():
     assert not found, "\n".join(found)
 
 
+def test_no_python_inside_bash():
+    """But for setup.sh, which asks a Python about itself before there is an environment."""
+    found = [path.name for path in files("*.sh", "run") if re.search(r'python"?\s[^\n|;#]*-c\s', path.read_text())]
+    assert found == ["setup.sh"]
+
+
 def names_of_the_data_folder(source: str, path: str) -> List[str]:
     """Lines of ``source`` that spell a name of the data folder's files, other than in a docstring."""
     tree = ast.parse(source)

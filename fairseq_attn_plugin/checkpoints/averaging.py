@@ -42,15 +42,6 @@ def average_checkpoints(paths: Sequence[str], out: str) -> str:
     return f"{out}: {'mean of ' if len(paths) > 1 else ''}{len(paths)} checkpoint{'s' * (len(paths) > 1)}"
 
 
-def has_attention(path: str) -> bool:
-    """Whether the model of a checkpoint has attention; of models that know no option for that, yes."""
-    state = load_checkpoint(path)
-    options = state.get("args") or (state.get("cfg") or {}).get("model") or {}
-    options = options if isinstance(options, dict) else vars(options)
-    without = str(options.get("decoder_attention", True)).lower() in ("false", "0")  # fairseq's lstm
-    return options.get("attention_score") != "none" and not without
-
-
 def check_same(first: Dict[str, Any], other: Dict[str, Any], first_path: str, path: str) -> None:
     """ValueError where two checkpoints differ in the parameters' names, shapes or types, or in the task's state, which
     holds the data's dictionaries."""

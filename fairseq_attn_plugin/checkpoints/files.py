@@ -47,6 +47,15 @@ def load_checkpoint(path: str) -> Dict[str, Any]:
     return state
 
 
+def has_attention(path: str) -> bool:
+    """Whether the model of a checkpoint has attention; of models that know no option for that, yes."""
+    state = load_checkpoint(path)
+    options = state.get("args") or (state.get("cfg") or {}).get("model") or {}
+    options = options if isinstance(options, dict) else vars(options)
+    without = str(options.get("decoder_attention", True)).lower() in ("false", "0")  # fairseq's lstm
+    return options.get("attention_score") != "none" and not without
+
+
 def check_folder(out: str) -> None:
     """ValueError where there is no folder for ``out``."""
     if not Path(out).absolute().parent.is_dir():
