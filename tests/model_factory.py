@@ -6,9 +6,8 @@ import torch
 from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 
-from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
-from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig, AttnRNNModel
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 
 LENGTHS = (6, 1, 5, 3)
 """Source lengths, ``</s>`` included: S, 1, S-1 and another."""

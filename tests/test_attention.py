@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from fairseq_attn_plugin.modules.attention import Attention
-from fairseq_attn_plugin.modules.attention_memory import AttentionMemory
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, build_score
-from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.attention.attention import Attention
+from fairseq_attn_plugin.modules.attention.memory import AttentionMemory
+from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, POSITIONS, build_score
+from fairseq_attn_plugin.modules.options import arguments
 from fairseq_attn_plugin.modules.registry import Registry
 
 B, T, S, Q, M = 3, 2, 5, 4, 3
@@ -45,10 +46,9 @@ BY_HAND = {
 def pieces(name, normalizer="softmax", dtype=torch.float64):
     """Key half and attention with a projection, as the model builds them; all sizes differ."""
     torch.manual_seed(1)
-    score_class = ATTENTION_SCORES[name]
-    size = 6 if score_class.size_option else None
-    keys, score = build_score(name, Q, M, size)
-    projection = torch.nn.Linear(Q, size, bias=False) if score.size_option == "attention_dim" else None
+    values = dict(attention_dim=6, attention_location_positions=6, attention_bias=None)
+    keys, score = build_score(name, Q, M, values)
+    projection = torch.nn.Linear(Q, 6, bias=False) if score.projects_query(6) else None
     return keys.to(dtype), Attention(score, NORMALIZERS[normalizer](), projection).to(dtype)
 
 
@@ -62,10 +62,10 @@ def tensors(dtype=torch.float64):
 def test_score_by_hand(name):
     parameters, expected = BY_HAND[name]
     score_class = ATTENTION_SCORES[name]
-    score = score_class(2, 2, **({} if score_class.default_bias is None else {"bias": score_class.default_bias}))
+    score = score_class(2, 2, **arguments(score_class.options, {"attention_bias": None}))
     score.load_state_dict({key: torch.tensor(value) for key, value in parameters.items()})
     values = torch.tensor([[[3.0, -1.0], [0.0, 4.0]]])
-    size = 2 if score_class.size_option == "attention_location_positions" else None
+    size = 2 if score_class.size_option() == POSITIONS else None
     keys = score_class.keys_class(2, size)(values, None)
     torch.testing.assert_close(score(torch.tensor([[[1.0, 2.0]]]), keys), torch.tensor([[expected]]))
 
@@ -78,7 +78,7 @@ def test_attention_has_right_gradients(name, normalizer):
     parameters = [*keys.parameters(), *attention.parameters()]
 
     def run(query, values, *_):
-        return attention(query, AttentionMemory(values, keys(values, PADDING), PADDING))
+        return attention(query, AttentionMemory(values, keys(values, PADDING), PADDING))[:2]
 
     assert gradcheck(run, (query, values, *parameters))
 
@@ -90,7 +90,7 @@ def test_sentence_of_padding_gets_nothing_and_breaks_nothing(name, normalizer):
     query, values = (tensor.requires_grad_() for tensor in tensors())
     mask = PADDING.clone()
     mask[1] = True
-    context, weights = attention(query, AttentionMemory(values, keys(values, mask), mask))
+    context, weights, _ = attention(query, AttentionMemory(values, keys(values, mask), mask))
     (context.sum() + weights.square().sum()).backward()
     assert (weights[1] == 0).all() and (context[1] == 0).all()
     torch.testing.assert_close(weights[[0, 2]].sum(-1), torch.ones(2, T, dtype=torch.float64))
@@ -105,7 +105,7 @@ def test_sentence_of_padding_gets_nothing_and_breaks_nothing(name, normalizer):
 def test_half_precision_weights_are_normalised_in_float32(name, dtype):
     keys, attention = pieces(name, dtype=dtype)
     query, values = tensors(dtype)
-    context, weights = attention(query, AttentionMemory(values, keys(values, PADDING), PADDING))
+    context, weights, _ = attention(query, AttentionMemory(values, keys(values, PADDING), PADDING))
     assert context.dtype == dtype and weights.dtype == torch.float32
     assert (weights[PADDING.unsqueeze(1).expand_as(weights)] == 0).all()
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, T))
@@ -117,7 +117,7 @@ def test_dropped_weights_are_not_those_returned():
     query, values = tensors()
     memory = AttentionMemory(values, keys(values, PADDING), PADDING)
     torch.manual_seed(1)
-    context, weights = attention(query, memory)
+    context, weights, _ = attention(query, memory)
     torch.testing.assert_close(weights.sum(-1), torch.ones(B, T, dtype=torch.float64))
     assert not torch.allclose(context, weights @ values)
 
@@ -155,7 +155,7 @@ def test_sparse_says_whether_weights_vanish(normalizer):
 
 
 def test_registry_refuses_a_second_class_and_names_the_choices():
-    registry = Registry("--colour")
+    registry = Registry("--colour", object)
     registry.register("red")(int)
     with pytest.raises(ValueError, match="--colour: 'red' is registered already"):
         registry.register("red")(str)

@@ -14,7 +14,7 @@ from fairseq_commands import PLUGIN, SMALL, alignment_accuracy, hypotheses, load
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from fairseq_attn_plugin.models.attn_rnn import PRESETS
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 
 pytestmark = pytest.mark.slow
 

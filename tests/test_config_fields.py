@@ -10,7 +10,7 @@ from fairseq.registry import REGISTRIES
 from fairseq_commands import hypotheses
 
 from fairseq_attn_plugin.__main__ import own_fields
-from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
+from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig
 from fairseq_attn_plugin.tasks.attn_translation import AttnTranslationConfig
 from fairseq_attn_plugin.tasks.reversal import ReversalConfig
 from fairseq_attn_plugin.tasks.reversal_scorer import ReversalScorerConfig

@@ -11,11 +11,11 @@ from fairseq.sequence_generator import SequenceGenerator
 from model_factory import LENGTHS, batch, build, config, mechanism, toy_task
 from transcription import Transcription
 
-from fairseq_attn_plugin.models.attn_rnn_config import fill_defaults
-from fairseq_attn_plugin.models.rnn_encoder import memory_of
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
-from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
-from fairseq_attn_plugin.modules.recurrent_cells import CELLS
+from fairseq_attn_plugin.models.config import resolved
+from fairseq_attn_plugin.models.encoder import memory_of
+from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
 AXES = (ATTENTION_SCORES.names(), ("current", "previous"), NORMALIZERS.names(), CELLS.names(), ("on", "off"))
 
@@ -85,9 +85,7 @@ ALL = {**{name_of(options): options for options in PRODUCT}, **SHAPES}
 
 
 def settings(options):
-    cfg = config(**options)
-    fill_defaults(cfg)
-    return cfg
+    return resolved(config(**options))
 
 
 def attention_of(extra):

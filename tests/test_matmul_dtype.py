@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairseq_attn_plugin.models import precision
-from fairseq_attn_plugin.modules import recurrent_cells
+from fairseq_attn_plugin.modules.carry import tree_map
+from fairseq_attn_plugin.modules.recurrence import cells
 
 FORMS = {
     "feeding": mechanism("general"),
@@ -63,13 +64,11 @@ def loss_of(model, inputs):
     return logits, extra, torch.nn.functional.cross_entropy(logits.flatten(0, 1), target)
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "reference"])
 @pytest.mark.parametrize("options", FORMS.values(), ids=FORMS)
-def test_results_are_float32_and_close(options, fused):
+def test_results_are_float32_and_close(options):
     task = toy_task()
     inputs = batch(task, left_pad=True)
     exact, rounded = pair(options, task)
-    rounded.decoder.fused = fused
     expected, expected_extra, expected_loss = loss_of(exact, inputs)
     logits, extra, loss = loss_of(rounded, inputs)
     assert logits.dtype == torch.float32
@@ -150,8 +149,10 @@ def test_the_state_of_a_search_is_float32():
         encoder_out = model.encoder(source)
         for t in (1, 2):
             model.decoder(previous[:, :t], encoder_out=encoder_out, incremental_state=cache)
-    carry = model.decoder.get_incremental_state(cache, "carry")
-    assert len(carry) == 3 and {tensor.dtype for tensor in carry.values()} == {torch.float32}
+    carry = model.decoder.get_incremental_state(cache, "carry")["carry"]
+    dtypes = []
+    tree_map(lambda tensor: dtypes.append(tensor.dtype), carry.parts)
+    assert carry.position == 2 and dtypes == [torch.float32] * 3  # h, c, feed
     assert encoder_out["values"][0].dtype == torch.bfloat16
 
 
@@ -171,11 +172,11 @@ def test_weights_that_change_are_read_anew():
     model.load_state_dict(other.state_dict())
     assert not torch.allclose(step(), before)
     torch.testing.assert_close(step(), other.decoder(previous[:, :1], model.encoder(source))[0])
-    entries = len(model.decoder._final_weights)
+    entries = len(model.decoder._ready._ready)
     for parameter, source_of in zip(model.parameters(), build(task).parameters(), strict=True):
         parameter.data = source_of.data.clone()
     torch.testing.assert_close(step(), before)
-    assert len(model.decoder._final_weights) == entries > 0
+    assert len(model.decoder._ready._ready) == entries > 0
 
 
 def test_a_model_that_only_decodes_keeps_no_batch():
@@ -186,7 +187,7 @@ def test_a_model_that_only_decodes_keeps_no_batch():
     model(source, lengths, previous)  # with gradients
     with torch.no_grad():
         model.decoder(previous[:, :1], encoder_out=model.encoder(source), incremental_state={})
-    kept = {matrix.numel() for _, _, matrix in model.decoder._final_weights.values()}
+    kept = {matrix.numel() for _, _, matrix in model.decoder._ready._ready.values()}
     weights = {parameter.numel() for parameter in model.decoder.parameters()}
     first = model.decoder.recurrence.layers[0]
     assert kept <= weights | {first.weight_ih_l0.numel() + first.weight_hh_l0.numel()}
@@ -233,7 +234,7 @@ def test_where_the_lstm_has_no_bfloat16(form, monkeypatch):
     task = toy_task()
     exact, rounded = pair(FORMS[form], task)
     source, lengths, previous = batch(task)
-    monkeypatch.setattr(recurrent_cells, "bfloat16_fails", lambda device: torch.is_autocast_enabled(device.type))
+    monkeypatch.setattr(cells, "bfloat16_fails", lambda device: torch.is_autocast_enabled(device.type))
     for inputs in ((source, lengths, previous), (source[:1, -1:], lengths[:1] * 0 + 1, previous[:1])):
         for grad in (True, False):
             with torch.set_grad_enabled(grad):

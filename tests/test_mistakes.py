@@ -7,10 +7,10 @@ from fairseq.sequence_scorer import SequenceScorer
 from model_factory import batch, build, mechanism, toy_task
 from test_ladder import ALL
 
-from fairseq_attn_plugin.models.attn_rnn_decoder import AttnRNNDecoder
+from fairseq_attn_plugin.models.decoder import AttnRNNDecoder
 from fairseq_attn_plugin.models.dropout import Dropout
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, AttentionKeys
-from fairseq_attn_plugin.modules.recurrent_cells import CELLS
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, AttentionKeys
+from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
 SCORES = ATTENTION_SCORES.names()
 

@@ -1,5 +1,6 @@
 """Options of the model: every contradiction has one line that names flag, value and remedy; presets; embeddings."""
 
+import argparse
 import math
 import re
 from types import SimpleNamespace
@@ -9,9 +10,9 @@ import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from model_factory import batch, build, config, dictionary, toy_task
 
-from fairseq_attn_plugin.models.attn_rnn import PRESETS, AttnRNNModel
-from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig, AttnRNNModel
+from fairseq_attn_plugin.models.presets import PRESETS
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 
 ERRORS = {
     "--cell: got 'lsmt'; choose from gru, gru_reset_before, lstm, rnn": dict(cell="lsmt"),
@@ -272,7 +273,7 @@ def test_presets_state_differences_only(preset):
     for option, value in PRESETS[preset].items():
         default = AttnRNNConfig.__dataclass_fields__[option].default
         assert default != value, f"{preset} repeats the default of {option}"
-    args = type("Args", (), {"encoder_embed_dim": 17})()
+    args = argparse.Namespace(encoder_embed_dim=17)
     ARCH_CONFIG_REGISTRY[preset](args)
     assert args.encoder_embed_dim == 17  # what the command line says stays
 

@@ -13,7 +13,7 @@ from fairseq_commands import hypotheses, load
 from model_factory import batch, build, toy_task
 from torch import nn
 
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES, AttentionKeys, AttentionScore
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, AttentionKeys, AttentionScore
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 EXAMPLE = re.compile(r"<!-- outside score -->\n```python\n(.*?)```\n```bash\n(.*?)```\n<!-- /outside score -->", re.S)
@@ -115,7 +115,7 @@ class MaskToo(AttentionScore):
 
 
 class OptionOfItsOwn(AttentionScore):
-    size_option = "attention_width"
+    options = ("attention_width",)
 
 
 class KeysWithoutPadding(AttentionKeys):
@@ -156,7 +156,7 @@ WRONG = {
     OneForAllPositions: (OneForAllPositions, "B×T×S"),
     NoTensor: (NoTensor, "B×T×S"),
     Undefined: (Undefined, "NaN"),
-    OptionOfItsOwn: (OptionOfItsOwn, "attention_dim"),
+    OptionOfItsOwn: (OptionOfItsOwn, "no Option"),
     KeysWithoutPadding: (with_keys(KeysWithoutPadding), "B×S×A"),
     SizesDiffer: (SizesDiffer, "B×T×S"),
     MaskToo: (MaskToo, "B×T×S"),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fairseq_attn_plugin.__main__ import main, own_fields, plugin_configs
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGIN = "fairseq_attn_plugin"

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from fairseq_attn_plugin.modules.padding import Padding
-from fairseq_attn_plugin.modules.recurrence import RecurrentStack
-from fairseq_attn_plugin.modules.recurrent_cells import CELLS
+from fairseq_attn_plugin.modules.recurrence.cells import CELLS
+from fairseq_attn_plugin.modules.recurrence.padding import Padding
+from fairseq_attn_plugin.modules.recurrence.stack import RecurrentStack
 
 LENGTHS = (3, 9, 1, 0, 8, 2, 5, 9, 7, 4, 6)
 """Every length up to S = 9 in no order, and a row of padding alone."""
@@ -66,7 +66,7 @@ def one_by_one(stack, inputs, real):
 def test_padded_batch_equals_each_sentence_alone(cell, options, side, dtype):
     stack, real = stack_of(cell, dtype, **options), real_tokens(side)
     inputs = inputs_of(real, dtype)
-    outputs, final = stack(inputs, padding_mask=~real)
+    outputs, final = stack(inputs, padding=Padding(~real))
     close = dict(atol=1e-12, rtol=1e-12) if dtype == torch.float64 else dict(atol=1e-5, rtol=1e-5)
     loss = 0.0
     for row, values, alone in one_by_one(stack, inputs, real):
@@ -90,7 +90,7 @@ def test_autocast_changes_rounding_alone(cell, side):
     stack, real = stack_of(cell, torch.float32, 1.0, num_layers=2, bidirectional=True), real_tokens(side)
     inputs = inputs_of(real, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        outputs, final = stack(inputs, padding_mask=~real)
+        outputs, final = stack(inputs, padding=Padding(~real))
         for row, values, alone in one_by_one(stack, inputs, real):
             close = dict(atol=5e-2, rtol=5e-2, check_dtype=False)
             torch.testing.assert_close(outputs[row][real[row]], values[0], **close)
@@ -107,7 +107,7 @@ def test_padding_after_the_last_token_does_not_wear_the_state_down(cell, dtype):
     stack = stack_of(cell, dtype, bidirectional=True)
     real = (torch.arange(300) < 3).unsqueeze(0)
     inputs = inputs_of(real, dtype)
-    (state,), (alone,) = stack(inputs, padding_mask=~real)[1], stack(inputs[:, :3])[1]
+    (state,), (alone,) = stack(inputs, padding=Padding(~real))[1], stack(inputs[:, :3])[1]
     close = dict(atol=2e-2, rtol=2e-2) if dtype == torch.bfloat16 else {}
     for ours, expected in zip(state, alone, strict=True):
         torch.testing.assert_close(ours, expected, **close)
@@ -117,4 +117,4 @@ def test_padding_after_the_last_token_does_not_wear_the_state_down(cell, dtype):
 def test_on_the_cpu_nothing_is_packed_in_training(cell, monkeypatch):
     monkeypatch.delattr(Padding, "pack")
     real = real_tokens("left")
-    stack_of(cell, num_layers=2)(inputs_of(real), padding_mask=~real)
+    stack_of(cell, num_layers=2)(inputs_of(real), padding=Padding(~real))

@@ -12,8 +12,10 @@ from model_factory import batch, toy_task
 from omegaconf import OmegaConf
 from torch import cat, maximum, sigmoid, tanh
 
-from fairseq_attn_plugin.models.attn_rnn import PRESETS, AttnRNNModel
-from fairseq_attn_plugin.models.attn_rnn_config import AttnRNNConfig, attention_size, fill_defaults
+from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig, AttnRNNModel
+from fairseq_attn_plugin.models.config import resolved
+from fairseq_attn_plugin.models.presets import PRESETS
+from fairseq_attn_plugin.models.sizes import Sizes
 
 
 def zeros(size):
@@ -298,9 +300,8 @@ SIZES = {
 
 @pytest.mark.parametrize("preset", SIZES)
 def test_preset_has_the_published_sizes(preset):
-    cfg = options_of(preset)
-    fill_defaults(cfg)
-    hidden_layer = None if cfg.attention_score == "location" else attention_size(cfg)
+    cfg = resolved(options_of(preset))
+    hidden_layer = None if cfg.attention_score == "location" else Sizes.of(cfg).key
     assert SIZES[preset] == (
         cfg.cell, cfg.encoder_direction, cfg.encoder_layers, cfg.decoder_layers,
         cfg.encoder_embed_dim, cfg.encoder_hidden_size, cfg.decoder_embed_dim, cfg.decoder_hidden_size,
@@ -320,7 +321,6 @@ DROPOUT = {
 
 @pytest.mark.parametrize("preset", DROPOUT)
 def test_preset_drops_where_the_source_does(preset):
-    cfg = options_of(preset)
-    fill_defaults(cfg)
+    cfg = resolved(options_of(preset))
     places = ("encoder_dropout_in", "encoder_dropout_out", "decoder_dropout_in", "decoder_dropout_out")
     assert DROPOUT[preset] == tuple(cfg[place] for place in (*places, "attention_dropout"))

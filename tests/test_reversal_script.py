@@ -16,7 +16,9 @@ import pytest
 
 from fairseq_attn_plugin.evaluation import report
 from fairseq_attn_plugin.experiments import reversal
-from fairseq_attn_plugin.models.attn_rnn_config import ATTENTION_SCORES, CELLS, NORMALIZERS
+from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
 pytestmark = pytest.mark.slow
 

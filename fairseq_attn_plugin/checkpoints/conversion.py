@@ -20,8 +20,10 @@ from fairseq.models.lstm import LSTMModel, base_architecture
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from ..models.attn_rnn import AttnRNNModel
-from ..models.attn_rnn_config import AttnRNNConfig, encoder_dim, flag
+from ..models.attn_rnn import AttnRNNConfig, AttnRNNModel
+from ..models.config import resolved
+from ..models.sizes import Sizes
+from ..modules.options import flag
 from .files import FIRST_EPOCH, NUMPY_GLOBALS, check_folder, first_line, load_checkpoint, save_checkpoint
 
 SOURCES = (
@@ -152,7 +154,8 @@ def convert_options(given: Namespace) -> DictConfig:
         readout_activation="tanh",
     )
     options = OmegaConf.merge(OmegaConf.structured(AttnRNNConfig), options)
-    options.bridge = "copy" if encoder_dim(options) == options.decoder_hidden_size else "linear"
+    sizes = Sizes.of(resolved(options))
+    options.bridge = "copy" if sizes.encoder == sizes.decoder else "linear"
     return options
 
 
@@ -207,8 +210,8 @@ def convert_parameters(theirs: Dict[str, Tensor], model: AttnRNNModel, options: 
         idle.discard(source)
     if idle:
         raise ValueError(f"has the parameter {min(idle)}, which fairseq's lstm of these options does not have")
-    readout = "decoder.readout.projection.weight"
-    context, state = converted[readout].split([encoder_dim(options), options.decoder_hidden_size], dim=1)
+    readout, sizes = "decoder.readout.projection.weight", Sizes.of(resolved(options))
+    context, state = converted[readout].split([sizes.encoder, sizes.decoder], dim=1)
     converted[readout] = torch.cat([state, context], dim=1)
     return converted
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Callable, Dict, List
 
-from ..modules.attention_scores import ATTENTION_SCORES
-from ..modules.normalizers import NORMALIZERS
-from ..modules.recurrent_cells import CELLS
+from ..modules.attention.normalizers import NORMALIZERS
+from ..modules.attention.scores import ATTENTION_SCORES
+from ..modules.recurrence.cells import CELLS
 
 COMMON = (
     "--task reversal --arch attn_lstm_reversal --criterion cross_entropy "

@@ -1,12 +1,13 @@
 """Bridges: the decoder's first state from the encoder's last one."""
 
-from typing import List
+from typing import ClassVar, List, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..modules.attention_memory import AttentionMemory
-from ..modules.recurrent_cells import LayerState
+from ..modules.attention.memory import AttentionMemory
+from ..modules.options import Option
+from ..modules.recurrence.cells import LayerState
 from ..modules.registry import Registry
 
 
@@ -19,6 +20,9 @@ class Bridge(nn.Module):
         num_layers: decoder layers.
         state_tensors: tensors in a layer's state (2 for an LSTM).
     """
+
+    options: ClassVar[Tuple[Option, ...]] = ()
+    """Options that mean something to this bridge alone."""
 
     needs_equal_sizes = False
     """True where M must equal H."""
@@ -115,13 +119,3 @@ class MeanBridge(TanhBridge):
     def forward(self, final_state: List[LayerState], memory: AttentionMemory) -> List[LayerState]:
         mean = memory.mean()
         return super().forward([(mean,) * len(state) for state in final_state], memory)
-
-
-def flatten_state(state: List[LayerState]) -> List[Tensor]:
-    """Per layer a tuple → one list, layer by layer."""
-    return [part for layer in state for part in layer]
-
-
-def unflatten_state(tensors: List[Tensor], state_tensors: int) -> List[LayerState]:
-    """Inverse of ``flatten_state``."""
-    return [tuple(tensors[i : i + state_tensors]) for i in range(0, len(tensors), state_tensors)]

@@ -5,7 +5,7 @@ from typing import Tuple
 from fairseq import utils
 from torch import nn
 
-from .attn_rnn_config import flag
+from ..modules.options import flag
 
 INIT_BOUND = 0.1
 """``--parameter-init uniform`` is uniform in ±0.1, as in Luong et al. (2015, section 4.1) and fairseq's ``lstm``."""

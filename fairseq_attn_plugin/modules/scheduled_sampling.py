@@ -1,12 +1,33 @@
 """Scheduled sampling: in training the decoder sometimes reads its own word in place of the true one."""
 
 import math
-from typing import Optional
+from typing import ClassVar, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
+from .options import REQUIRED, Option, finite
 from .registry import Registry
+
+
+def _constant(name: str, help: str) -> Option:
+    return Option(
+        f"scheduled_sampling_{name}",
+        float,
+        None,
+        help,
+        check=finite,
+        fallback=REQUIRED,
+        absent="has no such constant; leave it out",
+        required="the probability of the true word is {part.formula}",
+        argument=name,
+    )
+
+
+K = _constant(
+    "k", "k of constant k, linear k-slope*i, exponential k^i, inverse_sigmoid k/(k+exp(i/k)) at update i"
+)
+SLOPE = _constant("slope", "slope of linear")
 
 
 class Schedule:
@@ -16,7 +37,7 @@ class Schedule:
         k, slope: the schedule's constants; None where it has none of that name.
     """
 
-    needs = ("k",)
+    options: ClassVar[Tuple[Option, ...]] = (K,)
     """The constants that it has."""
 
     formula = ""
@@ -25,7 +46,7 @@ class Schedule:
     limits = ""
     """What ``fits`` asks, as text."""
 
-    def __init__(self, k: Optional[float], slope: Optional[float] = None):
+    def __init__(self, k: float, slope: Optional[float] = None):
         self.k = k
         self.slope = slope
 
@@ -38,7 +59,7 @@ class Schedule:
         raise NotImplementedError
 
 
-SCHEDULES: Registry[Schedule] = Registry("--scheduled-sampling", Schedule)
+SCHEDULES: Registry[Schedule] = Registry("--scheduled-sampling", Schedule, optional=True)
 
 
 @SCHEDULES.register("constant")
@@ -59,7 +80,7 @@ class ConstantSchedule(Schedule):
 class LinearSchedule(Schedule):
     """ε(i) = k - slope · i."""
 
-    needs = ("k", "slope")
+    options = (K, SLOPE)
     formula = "k - slope * update"
     limits = "0 <= k <= 1 and slope > 0"
 

@@ -6,11 +6,10 @@ import torch
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
-from ..modules.attention_memory import AttentionMemory
-from ..modules.attention_scores import AttentionKeys
+from ..modules.attention.memory import AttentionMemory
 from ..modules.combination import Combination
-from ..modules.recurrence import RecurrentStack
-from .bridge import flatten_state
+from ..modules.recurrence.padding import Padding
+from ..modules.recurrence.stack import RecurrentStack, flatten_state
 from .precision import products_in
 
 EncoderOut = Dict[str, List[Tensor]]
@@ -39,7 +38,7 @@ class RNNEncoder(FairseqEncoder):
         embed_tokens: nn.Embedding,
         recurrence: RecurrentStack,
         value: Combination,
-        attention_keys: Optional[AttentionKeys],
+        attention_keys: Optional[nn.Module],
         dropout_in: nn.Module,
         dropout_out: nn.Module,
         max_positions: int,
@@ -65,12 +64,11 @@ class RNNEncoder(FairseqEncoder):
             Lists of tensors: what ``memory_of`` reads, in the columns of ``src_tokens``, and ``final_state``, the
             states after the last real token, layer by layer, one row for each row of the decoder.
         """
-        padding_mask = src_tokens.eq(self.dictionary.pad())
-        if not padding_mask.any():
-            padding_mask = None
+        padding = Padding.of(src_tokens.eq(self.dictionary.pad()))
+        padding_mask = None if padding is None else padding.mask
         embedded = self.dropout_in(self.embed_tokens(src_tokens))
         with products_in(self.matmul_dtype, src_tokens.device):
-            states, final = self.recurrence(embedded, padding_mask=padding_mask)
+            states, final = self.recurrence(embedded, padding=padding)
             values = self.value(state=self.dropout_out(states), word=embedded)
             keys = [] if self.attention_keys is None else [self.attention_keys(values, padding_mask)]
         return {

@@ -1,4 +1,7 @@
-"""The fused loop gives what the step-by-step reference gives, outputs and gradients; dropout masks have their rate."""
+"""Shared products give what plain ones give, outputs and gradients, in the same loop; no subclass is computed like its
+parent; dropout masks have their rate."""
+
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -6,12 +9,11 @@ from model_factory import batch, build, mechanism, toy_task
 from test_ladder import ALL
 
 from fairseq_attn_plugin.models.dropout import Dropout
-from fairseq_attn_plugin.modules.attention_scores import ATTENTION_SCORES
-from fairseq_attn_plugin.modules.fused_loop import FusedLoop
-from fairseq_attn_plugin.modules.normalizers import NORMALIZERS
-from fairseq_attn_plugin.modules.recurrent_cells import CELLS
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.recurrence.cells import CELLS
+from fairseq_attn_plugin.modules.recurrence.shared_products import SharedProducts, plain_products
 
-LOOPS = {name: options for name, options in ALL.items() if build(**options).decoder.feeds_back}
+LOOPS = {name: options for name, options in ALL.items() if build(**options).decoder.step.feeds_back}
 """All that needs a loop over the steps."""
 
 RATES = dict(attention_dropout=0.3, decoder_dropout_out=0.2, decoder_dropout_in=0.1)
@@ -28,11 +30,11 @@ def fixed_masks(monkeypatch):
     monkeypatch.setattr(Dropout, "mask", mask)
 
 
-def results(model, fused, inputs, reads):
+def results(model, products, inputs, reads):
     """Logits, weights, and the gradient of every parameter, of a sum that weighs every number in ``reads``."""
-    model.decoder.fused = fused
     model.zero_grad()
-    logits, extra = model(*inputs)
+    with products():
+        logits, extra = model(*inputs)
     outputs = {"logits": logits, "weights": extra["attn"] and extra["attn"][0]}
     outputs = {name: tensor for name, tensor in outputs.items() if tensor is not None}
     generator = torch.Generator().manual_seed(5)
@@ -43,8 +45,8 @@ def results(model, fused, inputs, reads):
 
 
 def assert_same(model, inputs, reads=("logits", "weights"), tolerance=1e-9):
-    outputs, gradients = results(model, True, inputs, reads)
-    expected, expected_gradients = results(model, False, inputs, reads)
+    outputs, gradients = results(model, nullcontext, inputs, reads)
+    expected, expected_gradients = results(model, plain_products, inputs, reads)
     assert outputs.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(outputs[name], tensor, atol=tolerance, rtol=tolerance)
@@ -130,51 +132,74 @@ def test_frozen_parts_get_no_gradient():
     task = toy_task()
     model = build(task, decoder_freeze_embed=True).double()
     model.decoder.attention.requires_grad_(False)
-    _, gradients = results(model, True, batch(task), ["logits"])
+    _, gradients = results(model, nullcontext, batch(task), ["logits"])
     assert gradients["decoder.embed_tokens.weight"] is None
     assert gradients["decoder.attention.score.linear.weight"] is None
     assert gradients["decoder.readout.projection.weight"].abs().sum() > 0
 
 
-def test_a_subclass_with_another_formula_is_not_computed_like_its_parent(monkeypatch):
-    class Negated(ATTENTION_SCORES["general"]):
-        def forward(self, query, keys):
-            return -super().forward(query, keys)
+class Sharp:
+    """A mix-in: twice what the class behind it gives."""
 
-    class Sharpened(NORMALIZERS["softmax"]):
-        def normalize(self, scores):
-            return super().normalize(scores * 2)
-
-    monkeypatch.setitem(ATTENTION_SCORES._classes, "general", Negated)
-    monkeypatch.setitem(NORMALIZERS._classes, "softmax", Sharpened)
-    task = toy_task()
-    assert_same(build(task).double(), batch(task))
+    def forward(self, *inputs):
+        return 2 * super().forward(*inputs)
 
 
-def test_which_loop_runs(monkeypatch, caplog):
-    """Training and search take the fused loop, scheduled sampling the reference; the log of the training says so."""
-    caplog.set_level("INFO")
-    calls = []
-    run = FusedLoop.run
-    monkeypatch.setattr(FusedLoop, "run", lambda self: calls.append(self.steps) or run(self))
-    task = toy_task()
-    source, lengths, previous = batch(task)
-    steps = previous.size(1)
-    model = build(task).train()
-    model(source, lengths, previous)
-    model(source, lengths, previous)
-    assert calls == [steps] * 2
-    calls.pop()
-    build(task, input_feeding="off").train()(source, lengths, previous)  # needs no loop
-    sampled = build(task, scheduled_sampling="constant", scheduled_sampling_k=0.5).train()
-    sampled(source, lengths, previous)
-    assert calls == [steps]
-    model, cache = build(task, input_feeding="off"), {}
+class Halved:
+    """A mix-in for cells: the state after a step is half of what the class behind it gives."""
+
+    def forward(self, inputs, state, weights):
+        return tuple(part / 2 for part in super().forward(inputs, state, weights))
+
+
+def greedy(model, source, previous):
+    """Logits of every step of a search that is given the words of ``previous``."""
+    cache, logits = {}, []
     with torch.no_grad():
-        model.decoder(previous[:, :1], encoder_out=model.encoder(source), incremental_state=cache)
-    assert calls == [steps, 1]
-    ways = ["in a fused loop over its steps", "over all its steps at once", "step by step"]
-    assert [record.message for record in caplog.records] == [f"the decoder is trained {way}" for way in ways]
+        encoder_out = model.encoder(source)
+        for t in range(previous.size(1)):
+            step = model.decoder(previous[:, : t + 1], encoder_out=encoder_out, incremental_state=cache)
+            logits.append(step[0][:, -1])
+    return torch.stack(logits, dim=1)
+
+
+SUBCLASSES = {
+    **{f"score {name}": (ATTENTION_SCORES, name, Sharp) for name in ATTENTION_SCORES.names()},
+    **{f"cell {name}": (CELLS, name, Halved) for name in CELLS.names()},
+}
+
+
+@pytest.mark.parametrize("feeding", ["on", "off"])
+@pytest.mark.parametrize("what", SUBCLASSES)
+def test_a_subclass_computes_the_same_everywhere(what, feeding, monkeypatch):
+    """Teacher forcing at once and step by step, scheduled sampling with the true words, and search."""
+    registry, name, mixin = SUBCLASSES[what]
+    changed = type(f"{mixin.__name__}{name}", (mixin, registry[name]), {})
+    task = toy_task()
+    source, lengths, previous = batch(task, left_pad=True)
+    options = mechanism(name if registry is ATTENTION_SCORES else "general", input_feeding=feeding)
+    if registry is CELLS:
+        options["cell"] = name
+    plain = build(task, **options)(source, lengths, previous)[0]
+    monkeypatch.setitem(registry._classes, name, changed)
+    model = build(task, **options)
+    sampled = build(task, **options, scheduled_sampling="constant", scheduled_sampling_k=0.0)
+    sampled.decoder.scheduled_sampling.schedule.k = 1.0
+    logits = model(source, lengths, previous)[0]
+    if name != "last":  # its one weight is 1 however its scores are scaled
+        assert (logits - plain).abs().max() > 1e-3
+    torch.testing.assert_close(greedy(model, source, previous), logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(sampled.train()(source, lengths, previous)[0], logits, atol=1e-5, rtol=1e-5)
+
+
+def test_two_general_scores_over_the_same_keys_keep_apart():
+    torch.manual_seed(1)
+    scores = [ATTENTION_SCORES["general"](3, 4) for _ in range(2)]
+    query, keys = torch.randn(2, 1, 3), torch.randn(2, 5, 4)
+    with SharedProducts().active():
+        found = [score(query, keys) for score in scores]
+    for score, result in zip(scores, found, strict=True):
+        torch.testing.assert_close(result, torch.bmm(score.linear(query), keys.mT))
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])
@@ -210,7 +235,7 @@ def test_models_in_half_precision(options, half):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.25)
-    expected, _ = results(model, True, batch(task), ["logits"])
-    outputs, gradients = results(model.to(half), True, batch(task), ["logits"])
+    expected, _ = results(model, nullcontext, batch(task), ["logits"])
+    outputs, gradients = results(model.to(half), nullcontext, batch(task), ["logits"])
     assert outputs["logits"].dtype == half and {gradient.dtype for gradient in gradients.values()} == {half}
     torch.testing.assert_close(outputs["logits"].float(), expected["logits"], atol=0.05, rtol=0.05)

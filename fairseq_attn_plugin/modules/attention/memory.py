@@ -6,6 +6,8 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor
 
+from ..recurrence.shared_products import once
+
 
 @dataclass(frozen=True)
 class AttentionMemory:
@@ -64,17 +66,29 @@ class AttentionMemory:
     def by_sentence(self) -> Tuple["AttentionMemory", int]:
         """This memory and K, where each sentence is read by K rows in a row; else one that has a copy of its sentence
         for every row, and 1."""
-        beam = self.beam_size()
-        return (self, beam) if beam is not None else (self.select(self.row_index), 1)
+        if self.row_index is None:
+            return self, 1
+        values, keys, mask, beam = once(_by_sentence, self.values, self.keys, self.padding_mask, self.row_index)
+        return (self, beam) if values is self.values else (AttentionMemory(values, keys, mask), 1)
 
     def beam_size(self) -> Optional[int]:
         """K where rows K·b to K·b+K-1 read sentence b for every b; None for any other pattern."""
-        batch = self.values.size(0)
-        if self.row_index is None:
-            return 1
-        if batch == 0 or self.rows % batch:
-            return None
-        beam = self.rows // batch
-        grid = self.row_index.view(batch, beam)
-        sentences = torch.arange(batch, device=grid.device).unsqueeze(1)
-        return beam if torch.equal(grid, sentences.expand_as(grid)) else None
+        return 1 if self.row_index is None else _beam_size(self.values.size(0), self.row_index)
+
+
+def _by_sentence(values: Tensor, keys: Tensor, mask: Optional[Tensor], row_index: Tensor):
+    """Parts of the memory that ``by_sentence`` gives, and K."""
+    beam = _beam_size(values.size(0), row_index)
+    if beam is not None:
+        return values, keys, mask, beam
+    copy = AttentionMemory(values, keys, mask).select(row_index)
+    return copy.values, copy.keys, copy.padding_mask, 1
+
+
+def _beam_size(batch: int, row_index: Tensor) -> Optional[int]:
+    if batch == 0 or row_index.numel() % batch:
+        return None
+    beam = row_index.numel() // batch
+    grid = row_index.view(batch, beam)
+    sentences = torch.arange(batch, device=grid.device).unsqueeze(1)
+    return beam if torch.equal(grid, sentences.expand_as(grid)) else None

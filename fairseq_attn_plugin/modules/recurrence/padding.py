@@ -1,6 +1,7 @@
 """Where a batch is padding, and what its layers want to know of it, worked out once."""
 
 from functools import cached_property
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -17,6 +18,18 @@ class Padding:
     def __init__(self, mask: Tensor):
         self.mask = mask
 
+    @classmethod
+    def of(cls, mask: Tensor) -> Optional["Padding"]:
+        """None where nothing is padding. Of all that is worked out here, the lengths alone are waited for on a GPU:
+        they are what torch packs by."""
+        padding = cls(mask)
+        return padding if bool((padding.lengths < mask.size(1)).any()) else None
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """B int64 on the CPU, real tokens of each row."""
+        return (~self.mask).sum(dim=1).cpu()
+
     @cached_property
     def edges(self) -> Tensor:
         """B×2 int64, the columns of the last and of the first real token; in a row without any, some columns."""
@@ -27,9 +40,8 @@ class Padding:
     @cached_property
     def is_outside(self) -> bool:
         """False where there is padding between real tokens."""
-        last, first = self.edges.unbind(1)
-        lengths = (~self.mask).sum(dim=1)
-        return bool(((last - first + 1 == lengths) | (lengths == 0)).all())
+        last, first = self.edges.cpu().unbind(1)
+        return bool(((last - first + 1 == self.lengths) | (self.lengths == 0)).all())
 
     @cached_property
     def empty(self) -> Tensor:
@@ -46,15 +58,10 @@ class Padding:
         """B×T×1, the inverse of ``_order``."""
         return torch.argsort(self._order, dim=1)
 
-    @cached_property
-    def _lengths(self) -> Tensor:
-        """B int64 on the CPU, as torch packs; at least 1: a row without tokens is packed as one padding token."""
-        return (~self.mask).sum(dim=1).cpu().clamp(min=1)
-
     def pack(self, inputs: Tensor) -> PackedSequence:
-        """B×T×I → the real tokens, packed."""
+        """B×T×I → the real tokens, packed; a row without tokens is packed as one padding token."""
         inputs = inputs.gather(1, self._order.expand_as(inputs))
-        return pack_padded_sequence(inputs, self._lengths, batch_first=True, enforce_sorted=False)
+        return pack_padded_sequence(inputs, self.lengths.clamp(min=1), batch_first=True, enforce_sorted=False)
 
     def unpack(self, packed: PackedSequence) -> Tensor:
         """Packed → B×T×I, every token in its column."""

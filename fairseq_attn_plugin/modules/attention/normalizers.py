@@ -1,14 +1,14 @@
 """Normalisers: scores over the source become attention weights. Masking is written here once, for all of them."""
 
-from typing import Optional
+from typing import ClassVar, Optional, Tuple
 
 import torch
 from entmax import entmax15, sparsemax
 from torch import Tensor, nn
 
-from .attention_tapes import SoftmaxTape
-from .registry import Registry
-from .step_tapes import FunctionTape
+from ..options import Option
+from ..recurrence.shared_products import once
+from ..registry import Registry
 
 
 class AttentionNormalizer(nn.Module):
@@ -19,14 +19,14 @@ class AttentionNormalizer(nn.Module):
     allowed where another of the row is finite.
     """
 
-    sparse = False
+    sparse: ClassVar[bool] = False
     """True where a weight of a real position can be exactly zero (its logarithm is then -inf)."""
 
-    def __init_subclass__(cls, **kwargs):
-        """As of ``AttentionScore``."""
-        super().__init_subclass__(**kwargs)
-        if vars(cls).keys() & {"forward", "normalize"} and "tape" not in vars(cls):
-            cls.tape = AttentionNormalizer.tape
+    options: ClassVar[Tuple[Option, ...]] = ()
+    """Options that mean something to this normaliser alone."""
+
+    remembers: ClassVar[bool] = False
+    """True where a step depends on those before, see ``Attention``."""
 
     def forward(self, scores: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         """
@@ -37,21 +37,21 @@ class AttentionNormalizer(nn.Module):
         Returns:
             B×T×S weights, float32 (float64 for float64 scores).
         """
-        scores = scores if scores.dtype == torch.float64 else scores.float()
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         if padding_mask is None:
             return self.normalize(scores)
-        mask = padding_mask.unsqueeze(1)
-        nothing = mask.all(dim=2, keepdim=True)
-        scores = scores.masked_fill(mask, float("-inf")).masked_fill(nothing, 0.0)
-        return self.normalize(scores).masked_fill(mask, 0.0)
-
-    def tape(self, padding_mask: Optional[Tensor]):
-        """Itself for the steps of a ``FusedLoop``."""
-        return FunctionTape(lambda scores: self(scores, padding_mask))
+        mask, hidden = once(_masks, padding_mask)
+        return self.normalize(scores.masked_fill(hidden, float("-inf"))).masked_fill(mask, 0.0)
 
     def normalize(self, scores: Tensor) -> Tensor:
         """B×T×S scores, -inf where nothing may be attended to → B×T×S weights over the last dimension."""
         raise NotImplementedError
+
+
+def _masks(padding_mask: Tensor) -> Tuple[Tensor, Tensor]:
+    """B×1×S: all padding, and that of the rows that have a real token, so that no row is all -inf."""
+    mask = padding_mask.unsqueeze(1)
+    return mask, mask & ~mask.all(dim=2, keepdim=True)
 
 
 NORMALIZERS: Registry[AttentionNormalizer] = Registry("--attention-normalizer", AttentionNormalizer)
@@ -63,9 +63,6 @@ class Softmax(AttentionNormalizer):
 
     def normalize(self, scores: Tensor) -> Tensor:
         return torch.softmax(scores, dim=-1)
-
-    def tape(self, padding_mask: Optional[Tensor]) -> SoftmaxTape:
-        return SoftmaxTape(padding_mask)
 
 
 @NORMALIZERS.register("sparsemax")

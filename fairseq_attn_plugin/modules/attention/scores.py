@@ -6,17 +6,52 @@ keep the start that is written here, whatever ``--parameter-init`` says.
 """
 
 import math
-from typing import Optional, Tuple
+from typing import Any, ClassVar, Mapping, Optional, Tuple, Type
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from .attention_tapes import AdditiveTape, LinearThen, MemoryTape
-from .registry import Registry
-from .step_tapes import FunctionTape, PreparedWeights, linear_tape
+from ..options import Option, arguments, at_least_one, follow
+from ..recurrence.pointwise import additive_scores
+from ..recurrence.shared_products import Linear, multiply, once
+from ..registry import Registry
 
 COSINE_EPS = 1e-6  # float16 can hold it
+
+ATTENTION_DIM = Option(
+    "attention_dim",
+    int,
+    None,
+    "project query and keys to this size (default: as they are; additive and its kin: --decoder-hidden-size)",
+    check=at_least_one,
+    absent="has no size of its own; leave it out",
+    role="size",
+)
+ATTENTION_BIAS = Option(
+    "attention_bias",
+    str,
+    None,
+    "a bias in the score, for additive and its kin, general and location (default: on for additive and "
+    "normed_additive, else off)",
+    choices=("on", "off"),
+    neutral="off",
+    absent="has no place for a bias; use --attention-bias off, or one of {takers}",
+    argument="bias",
+    convert=lambda value: value == "on",
+)
+LOCATION_POSITIONS = 1024
+"""As many as fairseq's tasks allow by default."""
+POSITIONS = Option(
+    "attention_location_positions",
+    int,
+    None,
+    "source positions that --attention-score location knows, a limit as --max-source-positions is (default: "
+    f"{LOCATION_POSITIONS})",
+    check=at_least_one,
+    absent="has no size of its own; leave it out",
+    role="size",
+)
 
 
 class AttentionKeys(nn.Module):
@@ -42,85 +77,78 @@ class AttentionScore(nn.Module):
     Args:
         query_dim: size of a query, after the projection of ``--attention-dim``.
         key_dim: A, size of a key.
+        others: one for each of its options that has an ``argument``.
     """
 
-    keys_class = AttentionKeys
+    keys_class: ClassVar[Type[nn.Module]] = AttentionKeys
     """The key half that belongs to this score."""
 
-    size_option: Optional[str] = "attention_dim"
-    """The option that gives A; ``attention_dim`` projects the query to that size too. None where there is none."""
+    options: ClassVar[Tuple[Option, ...]] = (ATTENTION_DIM,)
+    """Options that mean something to this score. That of the role "size" gives A; ``ATTENTION_DIM`` projects the query
+    to that size, too. With a ``fallback`` the score always has a size of its own."""
 
-    always_projects = False
-    """True where the score is defined on keys of a size of their own: that option then has a default."""
-
-    needs_equal_sizes = False
+    needs_equal_sizes: ClassVar[bool] = False
     """True where query and keys must have one size."""
 
-    reads_query = True
+    reads_query: ClassVar[bool] = True
     """False where the score does not depend on the query."""
 
-    default_bias: Optional[bool] = None
-    """Whether there is a bias without ``--attention-bias``, and then ``bias`` is an argument of the class; None where
-    the score has no place for one."""
+    remembers: ClassVar[bool] = False
+    """True where a step depends on those before, see ``Attention``."""
 
     def __init__(self, query_dim: int, key_dim: int):
         super().__init__()
 
-    def __init_subclass__(cls, **kwargs):
-        """What computes something else than its parent does not take over how that is computed fast."""
-        super().__init_subclass__(**kwargs)
-        if "forward" in vars(cls) and "tape" not in vars(cls):
-            cls.tape = AttentionScore.tape
+    @classmethod
+    def size_option(cls) -> Optional[Option]:
+        """The option that gives A; None where there is none."""
+        return next((option for option in cls.options if option.role == "size"), None)
 
     @classmethod
     def projects_query(cls, size: Optional[int]) -> bool:
-        """Whether queries arrive projected to ``size``, the value of ``size_option``."""
-        return size is not None and cls.size_option == "attention_dim"
+        """Whether queries arrive projected to ``size``, the value of the size option."""
+        return size is not None and cls.size_option() == ATTENTION_DIM
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """B×T×Q queries, B×S×A keys → B×T×S scores, at least one of them finite; padding is masked later."""
         raise NotImplementedError
 
-    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
-        """Itself for T steps of a ``FusedLoop`` over B×S×A keys: ``forward`` and autograd, unless a subclass has
-        something faster."""
-        return FunctionTape(self, [keys], module=self)
 
-
-ATTENTION_SCORES: Registry[AttentionScore] = Registry("--attention-score", AttentionScore)
+ATTENTION_SCORES: Registry[AttentionScore] = Registry("--attention-score", AttentionScore, optional=True)
 
 
 def build_score(
-    name: str, query_dim: int, value_dim: int, size: Optional[int], bias: Optional[bool] = None
-) -> Tuple[AttentionKeys, AttentionScore]:
+    name: str, query_dim: int, value_dim: int, values: Mapping[str, Any]
+) -> Tuple[nn.Module, AttentionScore]:
     """Both halves of a score, tried out once, so that a class that does not fit is reported by name.
 
     Args:
         name: in ``ATTENTION_SCORES``.
         query_dim: Q, size of a query before any projection.
         value_dim: M, size of a value.
-        size: what the score's ``size_option`` says; None = keys are the values.
-        bias: None = as the score has it.
+        values: of the score's options, by name.
 
     Raises:
         ValueError: a constructor, or the shape of keys or scores, is not what ``AttentionKeys`` and ``AttentionScore``
             say.
     """
     score_class = ATTENTION_SCORES[name]
+    size_option = score_class.size_option()
+    size = None if size_option is None else size_option.value(values)
     projected = score_class.projects_query(size)
     sizes = (size if projected else query_dim, value_dim if size is None else size)
-    options = {}
-    if score_class.default_bias is not None:
-        options["bias"] = score_class.default_bias if bias is None else bias
+    others = arguments(score_class.options, values)
     takes = "takes (value_dim, attention_dim)", "takes (query_dim, key_dim)"
     keys = _checked(name, score_class.keys_class, "", lambda half: half(value_dim, size), takes[0])
-    score = _checked(name, score_class, "", lambda half: half(*sizes, **options), takes[1])
+    score = _checked(name, score_class, "", lambda half: half(*sizes, **others), takes[1])
     source = 2 if size is None or projected else min(2, size)
-    values, query = (torch.linspace(-1, 1, 3 * n * d).view(3, n, d) for n, d in ((source, value_dim), (4, sizes[0])))
+    given, query = (torch.linspace(-1, 1, 3 * n * d).view(3, n, d) for n, d in ((source, value_dim), (4, sizes[0])))
     mask = (torch.arange(3 * source) == 3).view(3, source)  # where there are two positions, the second sentence has one
     with torch.no_grad():
-        known = _checked(name, keys, ".forward", lambda half: half(values, mask), "gives B×S×A keys", (3, source, None))
-        _checked(name, score, ".forward", lambda half: half(query, known), "gives B×T×S scores", (3, 4, source))
+        known = _checked(name, keys, ".forward", lambda half: half(given, mask), "gives B×S×A keys", (3, source, None))
+        if not score.remembers:
+            found = "gives B×T×S scores"
+            _checked(name, score, ".forward", lambda half: half(query, known), found, (3, 4, source))
     return keys, score
 
 
@@ -152,10 +180,7 @@ class DotScore(AttentionScore):
     needs_equal_sizes = True
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        return torch.bmm(query, keys.transpose(1, 2))
-
-    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
-        return MemoryTape(keys, True, steps, prepared.dtype)
+        return multiply(query, keys, transposed=True)
 
 
 @ATTENTION_SCORES.register("scaled_dot")
@@ -164,9 +189,6 @@ class ScaledDotScore(DotScore):
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return super().forward(query / math.sqrt(keys.size(2)), keys)
-
-    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
-        return MemoryTape(keys, True, steps, prepared.dtype, 1 / math.sqrt(keys.size(2)))
 
 
 class CosineKeys(AttentionKeys):
@@ -196,26 +218,26 @@ class CosineScore(DotScore):
 
 @ATTENTION_SCORES.register("general")
 class GeneralScore(AttentionScore):
-    """e(j) = q · (W k(j)), computed as (W' q + b) · k(j), so that the keys stay as they are (Luong et al., 2015,
-    section 3.1, without b)."""
+    """e(j) = (W q + b) · k(j) (Luong et al., 2015, section 3.1, without b), computed as q · (W' k(j)) + b · k(j): what
+    stands in brackets is one product a sentence."""
 
-    default_bias = False
+    options = (ATTENTION_DIM, ATTENTION_BIAS.otherwise("off"))
 
     def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
         super().__init__(query_dim, key_dim)
         self.linear = nn.Linear(query_dim, key_dim, bias=bias)
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        return torch.bmm(self.linear(query), keys.transpose(1, 2))
+        scores = multiply(query, once(self._mapped, keys), transposed=True)
+        return scores if self.linear.bias is None else scores + once(self._shifts, keys)
 
-    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
-        weight, bias = self.linear.weight, self.linear.bias
-        if bias is not None:
-            linear = linear_tape(prepared, [weight], bias, steps=steps)
-            return LinearThen(linear, MemoryTape(keys, True, steps, prepared.dtype))
-        # q · (W k): one product a sentence in place of one a step
-        mapped = prepared.once("general", [keys], lambda: torch.matmul(keys, weight.type_as(keys)))
-        return MemoryTape(mapped, True, steps, prepared.dtype)
+    def _mapped(self, keys: Tensor) -> Tensor:
+        """W' k(j), B×S×Q."""
+        return torch.matmul(keys, self.linear.weight.type_as(keys))
+
+    def _shifts(self, keys: Tensor) -> Tensor:
+        """b · k(j), B×1×S."""
+        return torch.matmul(keys, self.linear.bias.type_as(keys)).unsqueeze(1)
 
 
 @ATTENTION_SCORES.register("concat")
@@ -225,9 +247,8 @@ class ConcatScore(AttentionScore):
     W_q and W_k are the projections to ``--attention-dim``: query and keys arrive here projected.
     """
 
-    always_projects = True
+    options = (ATTENTION_DIM.otherwise(follow("decoder_hidden_size")), ATTENTION_BIAS.otherwise("off"))
     needs_equal_sizes = True
-    default_bias = False
 
     def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
         super().__init__(query_dim, key_dim)
@@ -239,19 +260,19 @@ class ConcatScore(AttentionScore):
         return self.vector
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        shifted = query if self.bias is None else query + self.bias
-        hidden = shifted.unsqueeze(2) + keys.unsqueeze(1)  # B×T×S×A
-        return torch.tanh(hidden).matmul(self.output_vector())
+        return additive_scores(query, once(self._shifted, keys), once(self.output_vector), keys.dtype)
 
-    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
-        return AdditiveTape(keys, self.output_vector(), self.bias)
+    def _shifted(self, keys: Tensor) -> Tensor:
+        """k(j) + b, in float32 at least: gradients of all steps are summed in this type."""
+        keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
+        return keys if self.bias is None else keys + self.bias
 
 
 @ATTENTION_SCORES.register("additive")
 class AdditiveScore(ConcatScore):
     """e(j) = u · tanh(W_q q + W_k v(j) + b) (Bahdanau et al., 2015, A.1.2, which leaves all biases out of print)."""
 
-    default_bias = True
+    options = (ATTENTION_DIM.otherwise(follow("decoder_hidden_size")), ATTENTION_BIAS.otherwise("on"))
 
 
 @ATTENTION_SCORES.register("normed_additive")
@@ -296,24 +317,15 @@ class LocationScore(AttentionScore):
     """e(j) = (W q + b)(j): the query alone says where to look (Luong et al., 2015, section 3.1, without b)."""
 
     keys_class = LocationKeys
-    size_option = "attention_location_positions"
-    always_projects = True
-    default_bias = False
+    options = (POSITIONS.otherwise(LOCATION_POSITIONS), ATTENTION_BIAS.otherwise("off"))
 
     def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
         super().__init__(query_dim, key_dim)
-        self.linear = nn.Linear(query_dim, key_dim, bias=bias)
+        self.linear = Linear(query_dim, key_dim, bias=bias)
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        return self._gather(self.linear(query), keys)
-
-    @staticmethod
-    def _gather(everywhere: Tensor, keys: Tensor) -> Tensor:
+        everywhere = self.linear(query)
         return everywhere.gather(2, keys.transpose(1, 2).expand(-1, everywhere.size(1), -1))
-
-    def tape(self, keys: Tensor, prepared: PreparedWeights, steps: int):
-        linear = linear_tape(prepared, [self.linear.weight], self.linear.bias, steps=steps)
-        return LinearThen(linear, FunctionTape(self._gather, [keys]))
 
 
 class LastKeys(AttentionKeys):
@@ -332,7 +344,7 @@ class LastScore(AttentionScore):
     """All weight on the last token: the fixed context of Cho et al. (2014), a baseline for attention."""
 
     keys_class = LastKeys
-    size_option = None
+    options = ()
     reads_query = False
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:

@@ -1,0 +1,186 @@
+"""Checks of the options of ``attn_rnn``: one line of error with flag, value and remedy."""
+
+from pathlib import Path
+
+from ..modules.attention.scores import ATTENTION_SCORES
+from ..modules.options import arguments, flag
+from ..modules.scheduled_sampling import SCHEDULES
+from .bridge import BRIDGES
+from .config import REGISTRIES, all_options, attention_options, option_of
+from .sizes import Sizes
+
+
+def check_names(cfg) -> None:
+    """Raises a ValueError where a part is asked for that is not registered, or a value cannot be by itself."""
+    for registry in REGISTRIES:
+        registry.get(cfg[option_of(registry)])
+    for option in all_options():
+        option.check_value(cfg[option.name])
+
+
+def check_config(cfg, sizes: Sizes, source_dictionary, target_dictionary) -> None:
+    """Raises a ValueError for the first combination of options in ``cfg``, a ``resolved`` one, that cannot be."""
+    _check_recurrence(cfg, sizes)
+    if not {"state", "context"} & set(sizes.readout_inputs):
+        raise ValueError(
+            f"--readout-inputs {cfg.readout_inputs}: the output would not depend on the source; add state or context"
+        )
+    if cfg.attention_score == "none":
+        _check_without_attention(cfg, sizes)
+    else:
+        _check_attention(cfg, sizes)
+    for registry in REGISTRIES:
+        registry.check_options(cfg[option_of(registry)], cfg)
+    _check_scheduled_sampling(cfg)
+    _check_embeddings(cfg, sizes, source_dictionary, target_dictionary)
+
+
+def _check_recurrence(cfg, sizes: Sizes) -> None:
+    bridge = BRIDGES[cfg.bridge]
+    if bridge.needs_equal_sizes and sizes.encoder != sizes.decoder:
+        raise ValueError(
+            f"--bridge {cfg.bridge}: the encoder's state has {sizes.encoder} numbers"
+            f"{' (both directions)' if cfg.encoder_direction == 'bi' else ''}, --decoder-hidden-size is "
+            f"{sizes.decoder}; use --bridge linear, or --decoder-hidden-size {sizes.encoder}"
+        )
+    if bridge.needs_backward_encoder and cfg.encoder_direction != "bi":
+        raise ValueError(
+            f"--bridge {cfg.bridge}: --encoder-direction {cfg.encoder_direction} has no backward encoder; "
+            "use --encoder-direction bi, or --bridge tanh"
+        )
+    if cfg.residual_connections and cfg.encoder_layers == cfg.decoder_layers == 1:
+        raise ValueError(
+            "--residual-connections: they start at the second layer, and --encoder-layers and --decoder-layers are 1; "
+            "leave it out, or give more layers"
+        )
+
+
+def _check_attention(cfg, sizes: Sizes) -> None:
+    score = ATTENTION_SCORES[cfg.attention_score]
+    if cfg.attention_query == "current" and "context" not in sizes.readout_inputs:
+        raise ValueError(
+            f"--readout-inputs {cfg.readout_inputs}: with --attention-query current the context enters nothing but the "
+            "readout; add context, or use --attention-query previous, or --attention-score none"
+        )
+    if "state" not in sizes.readout_inputs and not (score.reads_query and "state" in sizes.query):
+        raise ValueError(
+            f"--readout-inputs {cfg.readout_inputs}: neither the readout nor the query reads the decoder's state; add "
+            "state"
+        )
+    if not score.reads_query:
+        _check_fixed_weights(cfg, sizes)
+    if "state" not in sizes.values:
+        raise ValueError(
+            f"--attention-value-inputs {cfg.attention_value_inputs}: the attention would not read what the encoder's "
+            "recurrence makes of the words; add state"
+        )
+    ATTENTION_SCORES.check_options(cfg.attention_score, cfg)
+    query = sum(sizes.query.values())
+    if score.needs_equal_sizes and sizes.key is None and query != sizes.value:
+        made_of = "--decoder-hidden-size" if list(sizes.query) == ["state"] else "--attention-query-inputs"
+        found = "the encoder's outputs" if list(sizes.values) == ["state"] else "--attention-value-inputs"
+        raise ValueError(
+            f"--attention-score {cfg.attention_score}: the query has {query} numbers ({made_of}), {found} "
+            f"{sizes.value}; give --attention-dim to project both, or make them equal"
+        )
+
+
+def _check_fixed_weights(cfg, sizes: Sizes) -> None:
+    """What a score that does not read the query makes idle is an error, never dropped in silence."""
+    given = f"--attention-score {cfg.attention_score}"
+    if list(sizes.query) != ["state"]:
+        raise ValueError(
+            f"--attention-query-inputs {cfg.attention_query_inputs}: {given} does not read the query; use "
+            "--attention-query-inputs state"
+        )
+    if cfg.attention_normalizer != "softmax":
+        raise ValueError(
+            f"--attention-normalizer {cfg.attention_normalizer}: the weights of {given} are fixed; use "
+            "--attention-normalizer softmax"
+        )
+
+
+def _check_without_attention(cfg, sizes: Sizes) -> None:
+    """What needs attention is an error without it, never dropped in silence."""
+    for option in attention_options():
+        if not option.says_nothing(cfg[option.name]):
+            neutral = option.default if option.neutral is None else option.neutral
+            use = "leave it out" if neutral is None else f"use {option.flag} {neutral}"
+            raise ValueError(
+                f"{option.flag} {cfg[option.name]} needs attention, and --attention-score is none; {use}, or use "
+                "another --attention-score"
+            )
+    if "context" in sizes.readout_inputs:
+        reads = ",".join(name for name in sizes.readout_inputs if name != "context")
+        raise ValueError(
+            f"--readout-inputs {cfg.readout_inputs}: without attention (--attention-score none) there is no context; "
+            f"use --readout-inputs {reads or 'state'}"
+        )
+    _check_source_is_seen(cfg, BRIDGES[cfg.bridge])
+
+
+def _check_source_is_seen(cfg, bridge) -> None:
+    """Without attention the bridge alone tells the decoder of the source, and what it does not read is idle."""
+    given = "without attention (--attention-score none)"
+    if not (bridge.reads_states or bridge.reads_values):
+        raise ValueError(f"--bridge {cfg.bridge}: {given} the decoder learns nothing of the source; use --bridge tanh")
+    if bridge.needs_backward_encoder:
+        raise ValueError(f"--bridge {cfg.bridge}: {given} the forward encoder is read by nothing; use --bridge tanh")
+    if cfg.encoder_layers > cfg.decoder_layers and not bridge.reads_values:
+        raise ValueError(
+            f"--encoder-layers {cfg.encoder_layers}: {given} decoder layer l starts from encoder layer l, and "
+            f"--decoder-layers is {cfg.decoder_layers}; use --encoder-layers {cfg.decoder_layers}, or --bridge mean"
+        )
+
+
+def _check_scheduled_sampling(cfg) -> None:
+    name = cfg.scheduled_sampling
+    for option, unset in (("scheduled_sampling_floor", 0.0), ("scheduled_sampling_word", "argmax")):
+        if name == "none" and cfg[option] != unset:
+            raise ValueError(
+                f"{flag(option)} {cfg[option]}: --scheduled-sampling is none; leave it out, or give a schedule"
+            )
+    if name == "none":
+        return
+    options = SCHEDULES[name].options
+    schedule = SCHEDULES[name](**arguments(options, cfg))
+    if not schedule.fits():
+        given = ", ".join(f"{option.flag} {cfg[option.name]}" for option in options)
+        raise ValueError(f"{given}: --scheduled-sampling {name} takes {schedule.limits}")
+    if cfg.scheduled_sampling_floor >= schedule(0) and cfg.scheduled_sampling_floor:
+        raise ValueError(
+            f"--scheduled-sampling-floor {cfg.scheduled_sampling_floor}: --scheduled-sampling {name} starts at "
+            f"{schedule(0):g}; give less"
+        )
+
+
+def _check_embeddings(cfg, sizes: Sizes, source_dictionary, target_dictionary) -> None:
+    for option in ("encoder_embed_path", "decoder_embed_path"):
+        if cfg[option] and not Path(cfg[option]).is_file():
+            raise ValueError(f"{flag(option)}: no file {cfg[option]!r}; give a text file of embeddings")
+    if cfg.share_all_embeddings:
+        if source_dictionary != target_dictionary:
+            raise ValueError(
+                f"--share-all-embeddings: source and target dictionary differ ({len(source_dictionary)} and "
+                f"{len(target_dictionary)} symbols); preprocess with --joined-dictionary"
+            )
+        for what in ("embed_dim", "embed_path", "freeze_embed"):
+            ours, theirs = cfg[f"encoder_{what}"], cfg[f"decoder_{what}"]
+            if ours != theirs:
+                raise ValueError(
+                    f"--share-all-embeddings: {flag('encoder_' + what)} is {ours} and {flag('decoder_' + what)} is "
+                    f"{theirs}; one table has one of each"
+                )
+    if cfg.share_all_embeddings or cfg.share_decoder_input_output_embed:
+        _check_tied_size(cfg, sizes)
+
+
+def _check_tied_size(cfg, sizes: Sizes) -> None:
+    size = sizes.vocabulary
+    if size != cfg.decoder_embed_dim:
+        tied = "share_all_embeddings" if cfg.share_all_embeddings else "share_decoder_input_output_embed"
+        raise ValueError(
+            f"{flag(tied)}: the vocabulary projection sees {size} numbers and --decoder-embed-dim is "
+            f"{cfg.decoder_embed_dim}; give --decoder-out-embed-dim {cfg.decoder_embed_dim}, or --readout-dim "
+            f"{cfg.decoder_embed_dim}"
+        )

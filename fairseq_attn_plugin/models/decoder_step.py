@@ -1,0 +1,154 @@
+"""One step of the decoder, written once: teacher forcing, scheduled sampling and search all drive it."""
+
+from typing import List, NamedTuple, Optional, Tuple
+
+from torch import Tensor, nn
+
+from ..modules.attention.attention import Attended, Attention
+from ..modules.attention.memory import AttentionMemory
+from ..modules.carry import Carry, Tree
+from ..modules.combination import Combination
+from ..modules.recurrence.cells import LayerState
+from ..modules.recurrence.stack import RecurrentStack
+
+
+class StepOutput(NamedTuple):
+    """What a step leaves behind."""
+
+    state: Tensor
+    """s(t), R×H, output of the top layer."""
+
+    context: Optional[Tensor]
+    """c(t), R×M; None without attention."""
+
+    weights: Optional[Tensor]
+    """a(t), R×1×S; None without attention."""
+
+    readout: Optional[Tensor]
+    """r(t), R×R'; None where it is left for all steps at once."""
+
+
+class DecoderStep:
+    """query → attention → cell → readout, or cell → query → attention → readout.
+
+    Equations, with y the embedded word, s the output of the top layer, f(t) = r(t) and f(0) = c(0) = 0::
+
+        previous:  q(t) = query(s(t-1), y(t-1), c(t-1)),  c(t) = attention(q(t)),  s(t) = cell([y(t-1); c(t); f(t-1)])
+        current:   s(t) = cell([y(t-1); f(t-1)]),  q(t) = query(s(t), y(t-1), c(t-1)),  c(t) = attention(q(t))
+        r(t) = readout(s(t), y(t-1), c(t))
+
+    s(t-1) in the query is the state that the cell keeps, before residual connection and layer norm.
+
+    Args:
+        cell_input: context (where the query is the previous state) and feed (with input feeding), side by side, which
+            follow the word in the first layer's input; or a map of the word and these to that input.
+        recurrence: one-directional layers.
+        query: state, word and context → q(t).
+        attention: None = no attention.
+        readout: state, word and context → r(t).
+        dropout_out: on the readout.
+        query_is_previous: True: q(t) from s(t-1), the context enters the cell (Bahdanau et al., 2015);
+            False: q(t) from s(t) (Luong et al., 2015), or no attention.
+        input_feeding: r(t-1) enters the cell.
+    """
+
+    def __init__(
+        self,
+        cell_input: Combination,
+        recurrence: RecurrentStack,
+        query: Combination,
+        attention: Optional[Attention],
+        readout: Combination,
+        dropout_out: nn.Module,
+        query_is_previous: bool,
+        input_feeding: bool,
+    ):
+        self.cell_input = cell_input
+        self.recurrence = recurrence
+        self.query = query
+        self.attention = attention
+        self.readout = readout
+        self.dropout_out = dropout_out
+        self.query_is_previous = query_is_previous
+        self.input_feeding = input_feeding
+
+    @property
+    def keeps_context(self) -> bool:
+        """Whether c(t-1) is read."""
+        return "context" in self.query.inputs
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether a step reads more of those before than the cell's own state: then a target is a loop of steps."""
+        remembers = self.attention is not None and self.attention.remembers
+        return self.input_feeding or self.query_is_previous or self.keeps_context or remembers
+
+    def first(self, layers: List[LayerState], memory: AttentionMemory) -> Carry:
+        """What the first step starts from, given the first state of every layer."""
+        h = layers[-1][0]
+        return Carry(
+            position=0,
+            parts={
+                "cell": layers,
+                "feed": h.new_zeros(h.size(0), self.readout.output_dim) if self.input_feeding else None,
+                "context": h.new_zeros(h.size(0), memory.values.size(2)) if self.keeps_context else None,
+                "attention": {} if self.attention is None else self.attention.first(memory),
+            },
+        )
+
+    def __call__(
+        self, word: Tensor, carry: Carry, memory: AttentionMemory, read: bool = True
+    ) -> Tuple[StepOutput, Carry]:
+        """One step for R rows.
+
+        Args:
+            word: y(t-1), R×E.
+            carry: what the step before has handed on.
+            memory: what the attention reads.
+            read: False leaves out a readout that no step reads; :meth:`read` is for all steps at once.
+        """
+        layers, feed, context = carry.parts["cell"], carry.parts["feed"], carry.parts["context"]
+        weights, remembered = None, carry.parts["attention"]
+        if self.query_is_previous:
+            context, weights, remembered = self._attend(layers[-1][0], word, context, memory, remembered)
+        top, layers = self.recurrence.step(self._cell_inputs(word, context, feed), layers)
+        if self.attention is not None and not self.query_is_previous:
+            context, weights, remembered = self._attend(top, word, context, memory, remembered)
+        readout = self.read(top, word, context) if read or self.input_feeding else None
+        parts = {
+            "cell": layers,
+            "feed": readout if self.input_feeding else None,
+            "context": context if self.keeps_context else None,
+            "attention": remembered,
+        }
+        return StepOutput(top, context, weights, readout), Carry(carry.position + 1, parts)
+
+    def whole(
+        self, words: Tensor, carry: Carry, memory: AttentionMemory
+    ) -> Tuple[Tensor, Optional[Tensor], Carry]:
+        """All steps at once, for a decoder that does not feed back: B×T×E words → r, B×T×R; weights, B×T×S."""
+        inputs = self.cell_input(word=words) if self.cell_input.inputs else words
+        states, layers = self.recurrence(inputs, carry.parts["cell"])
+        context, weights = None, None
+        if self.attention is not None:
+            context, weights, _ = self.attention(self.query(state=states, word=words), memory)
+        carry = Carry(carry.position + words.size(1), {**carry.parts, "cell": layers})
+        return self.read(states, words, context), weights, carry
+
+    def read(self, state: Tensor, word: Tensor, context: Optional[Tensor]) -> Tensor:
+        """r(t) of one step, or of all: R×… or R×T×… tensors."""
+        return self.dropout_out(self.readout(state=state, word=word, context=context))
+
+    def _cell_inputs(self, word: Tensor, context: Optional[Tensor], feed: Optional[Tensor]) -> List[Tensor]:
+        """Side by side the first layer's input."""
+        if "word" in self.cell_input.inputs:
+            return [self.cell_input(word=word, context=context, feed=feed)]
+        return [word, *self.cell_input.parts(context=context, feed=feed)]
+
+    def _attend(
+        self, state: Tensor, word: Tensor, context: Optional[Tensor], memory: AttentionMemory, remembered: Tree
+    ) -> Attended:
+        """s R×H, y(t-1) R×E, c(t-1) R×M → c(t) R×M, a(t) R×1×S."""
+        query = self.query(state=state, word=word, context=context)
+        attended = self.attention(query.unsqueeze(1), memory, remembered)
+        return attended._replace(context=attended.context.squeeze(1))
