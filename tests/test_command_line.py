@@ -13,7 +13,7 @@ import torch
 from fairseq_commands import PLUGIN, SMALL, alignment_accuracy, hypotheses, load, preprocess, write_reversed_text
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from fairseq_attn_plugin.models.attn_rnn import PRESETS
+from fairseq_attn_plugin.models.presets import PRESETS
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 
 pytestmark = pytest.mark.slow

@@ -190,7 +190,7 @@ def test_search_shares_the_memory_and_shrinks_it_once():
     assert model.encoder.reorder_encoder_out(beams, torch.tensor([1, 1, 2, 3, 5, 4, 6, 6])) is beams
     shrunk = model.encoder.reorder_encoder_out(beams, torch.tensor([1, 0, 4, 4]))
     assert torch.equal(memory_of(shrunk).values, memory_of(first).values[[0, 2]])
-    assert memory_of(shrunk).beam_size() == 2
+    assert memory_of(shrunk).beam == 2
 
 
 def test_keys_of_an_unprojected_score_are_the_values():

@@ -9,6 +9,7 @@ from test_ladder import ALL
 
 from fairseq_attn_plugin.models.decoder import AttnRNNDecoder
 from fairseq_attn_plugin.models.dropout import Dropout
+from fairseq_attn_plugin.models.encoder import memory_of
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, AttentionKeys
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
@@ -147,8 +148,8 @@ def test_dropout_is_where_its_option_says(monkeypatch):
     model.train()(source, lengths, previous)
     b, s, t = *source.shape, previous.size(1)
     encoder = [(0.1, (b, s, 5)), (0.2, (b, s, 6)), (0.2, (b, s, 6))]  # last: on the outputs
-    steps = [(0.4, (t, b, 8)), (0.5, (t, b, 1, s)), (0.4, (t, b, 8))]  # between layers, on the weights, on the readout
-    assert calls == [*encoder, (0.3, (b, t, 7)), *steps, (0.4, (b, t, 9))]
+    step = [(0.4, (b, 8)), (0.5, (b, 1, s)), (0.4, (b, 8))]  # between layers, on the weights, on the readout
+    assert calls == [*encoder, (0.3, (b, t, 7)), *step * t, (0.4, (b, t, 9))]
     plain = build(task, dropout=0.6)
     both = (plain.encoder.dropout_in, plain.encoder.dropout_out, plain.decoder.dropout_in, plain.decoder.dropout_out)
     assert [dropout.p for dropout in both] == [0.6] * 4 and plain.decoder.attention.dropout.p == 0.0
@@ -198,11 +199,11 @@ def test_recurrence_and_kernel_are_one_function(cell, more):
     source, _, previous = batch(task)
     decoder: AttnRNNDecoder = model.decoder
     with torch.no_grad():
-        words, state = decoder.embed_tokens(previous), decoder._first(model.encoder(source)).layers
+        encoder_out = model.encoder(source)
+        words, state = decoder.embed_tokens(previous), decoder._first(encoder_out, memory_of(encoder_out)).parts["cell"]
         outputs, layers = decoder.recurrence(words, state)
-        step = decoder.recurrence.stepper(words)
         for t in range(previous.size(1)):
-            output, state = step(t, None, state)
+            output, state = decoder.recurrence.step([words[:, t]], state)
             torch.testing.assert_close(output, outputs[:, t], atol=1e-5, rtol=1e-5)
     for kernel, reference in zip(layers, state, strict=True):
         for ours, expected in zip(reference, kernel, strict=True):

@@ -1,5 +1,6 @@
 """Criterion ``chunked_cross_entropy``: fairseq's losses without a tensor of the size B×T×V."""
 
+import torch
 from fairseq import utils
 from fairseq.criterions import register_criterion
 from fairseq.criterions.label_smoothed_cross_entropy import (
@@ -36,7 +37,7 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         target = model.get_targets(sample, None)
 
         def loss_of_output(decoder, inputs, output) -> VocabularyLoss:
-            return self._loss(decoder, output[0], target)
+            return self._loss(decoder, output[0], target, sample["ntokens"])
 
         # within the model's own call: distributed training takes a weight that is used later for one that is not
         hook = model.decoder.register_forward_hook(loss_of_output)
@@ -57,13 +58,15 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             logging_output["total"] = utils.item(target[:, self.ignore_prefix_size :].ne(self.padding_idx).sum())
         return loss, sample_size, logging_output
 
-    def _loss(self, decoder, features: Tensor, target: Tensor) -> VocabularyLoss:
-        """B×T×D features and B×T targets → the sums over all targets that count."""
+    def _loss(self, decoder, features: Tensor, target: Tensor, ntokens: int) -> VocabularyLoss:
+        """B×T×D features and B×T targets, of which ``ntokens`` are words → the sums over all targets that count."""
         rows = features[:, self.ignore_prefix_size :].flatten(0, 1)
         words = target[:, self.ignore_prefix_size :].flatten()
         is_word = words.ne(self.padding_idx)
-        if not is_word.all():
-            rows, words = rows[is_word], words[is_word]
+        count = int(is_word.sum()) if self.ignore_prefix_size else ntokens  # a GPU is waited for with a prefix only
+        if count < len(words):
+            first = torch.argsort(is_word, stable=True, descending=True)[:count]
+            rows, words = rows.index_select(0, first), words.index_select(0, first)
         return vocabulary_loss(
             rows,
             decoder.vocabulary.weight,

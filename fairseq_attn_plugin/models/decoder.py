@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..modules.attention.memory import AttentionMemory
 from ..modules.carry import Carry
-from ..modules.recurrence.shared_products import PlainProducts, ReadyWeights, known_steps, products_for
+from ..modules.recurrence.shared_products import PlainProducts, ReadyWeights, known_steps, lookup, products_for
 from ..modules.recurrence.stack import unflatten_state
 from ..modules.scheduled_sampling import ScheduledSampling
 from .bridge import Bridge
@@ -179,7 +179,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         features, outputs = [], []
         word = tokens[:, 0]
         for t in range(tokens.size(1)):
-            output, carry = self.step(self.dropout_in(self.embed_tokens(word)), carry, memory)
+            output, carry = self.step(self.dropout_in(lookup(word, self.embed_tokens)), carry, memory)
             outputs.append(output)
             features.append(self._project(output.readout))
             if t + 1 < tokens.size(1):

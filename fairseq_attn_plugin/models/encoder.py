@@ -76,21 +76,19 @@ class RNNEncoder(FairseqEncoder):
             "keys": keys,
             "padding_mask": [] if padding_mask is None else [padding_mask],
             "final_state": flatten_state(final),
-            "row_index": [],
         }
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
         """Row i of the result is row ``new_order[i]``; values and keys are shared by a sentence's hypotheses."""
         before = memory_of(encoder_out)
         after = before.reorder(new_order)
-        if after is before:
+        if after.values is before.values and after.beam == before.beam:
             return encoder_out
         return {
             "values": [after.values],
             "keys": encoder_out["keys"] and [after.keys],
             "padding_mask": [] if after.padding_mask is None else [after.padding_mask],
             "final_state": [part.index_select(0, new_order) for part in encoder_out["final_state"]],
-            "row_index": [after.row_index],
         }
 
     def max_positions(self) -> int:
@@ -104,10 +102,11 @@ def memory_of(encoder_out: EncoderOut) -> AttentionMemory:
     def first(name: str) -> Optional[Tensor]:
         return encoder_out[name][0] if encoder_out[name] else None
 
+    values = encoder_out["values"][0]
     keys = first("keys")
     return AttentionMemory(
-        values=first("values"),
-        keys=first("values") if keys is None else keys,
+        values=values,
+        keys=values if keys is None else keys,
         padding_mask=first("padding_mask"),
-        row_index=first("row_index"),
+        beam=encoder_out["final_state"][0].size(0) // max(1, values.size(0)),
     )

@@ -5,7 +5,8 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from .recurrence.shared_products import Linear, joined, linear
+from .recurrence.deferred_gradients import joined
+from .recurrence.shared_products import Linear, linear
 
 
 def _maxout(inputs: Tensor) -> Tensor:

@@ -61,9 +61,7 @@ class Attention(nn.Module):
         """What the parts remember before the first step, R rows each."""
         parts = {"score": self.score, "normalizer": self.normalizer}
         state = {name: part.first(memory) for name, part in parts.items() if part.remembers}
-        if memory.row_index is None:
-            return state
-        return tree_map(lambda tensor: tensor.index_select(0, memory.row_index), state)
+        return tree_map(memory.each_row, state)
 
     def forward(self, query: Tensor, memory: AttentionMemory, state: Optional[Dict[str, Tree]] = None) -> Attended:
         """
@@ -72,8 +70,7 @@ class Attention(nn.Module):
             memory: B sentences, R = B without search.
             state: what the parts remember; None where none does.
         """
-        rows, steps, _ = query.shape
-        memory, beam = memory.by_sentence()
+        (rows, steps, _), beam = query.shape, memory.beam
         if self.query_projection is not None:
             query = self.query_projection(query)
         # the hypotheses of a sentence are further steps of that sentence: values and keys are never expanded

@@ -25,7 +25,7 @@ def lstm_gates(gates: Tensor, c: Tensor) -> Tuple[Tensor, Tensor]:
         h' and c', B×H.
     """
     if gates.device.type == "cuda":
-        h, c, _ = torch._thnn_fused_lstm_cell(gates, torch.zeros_like(gates), c)
+        h, c, _ = torch._thnn_fused_lstm_cell(gates, once(_zeros, gates.shape, gates.dtype, gates.device), c)
         return h, c
     return LSTMGates.apply(gates, c)
 
@@ -66,6 +66,10 @@ def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, dtype: torch.dt
     doubled = once(torch.mul, keys, 2)
     total = once(torch.sum, vector)
     return AdditiveScores.apply(query, doubled, once(_cast, doubled, dtype), once(torch.mul, vector, 2), total)
+
+
+def _zeros(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
