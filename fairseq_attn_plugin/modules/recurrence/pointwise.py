@@ -25,8 +25,8 @@ def lstm_gates(gates: Tensor, c: Tensor) -> Tuple[Tensor, Tensor]:
         h' and c', B×H.
     """
     if gates.device.type == "cuda":
-        h, c, _ = torch._thnn_fused_lstm_cell(gates, once(_zeros, gates.shape, gates.dtype, gates.device), c)
-        return h, c
+        zeros = once(_zeros, gates.shape, gates.dtype, gates.device)  # it takes the gates as a sum of two
+        return _in_their_type(torch.ops.aten._thnn_fused_lstm_cell, gates, zeros, c)[:2]
     return LSTMGates.apply(gates, c)
 
 
@@ -43,7 +43,7 @@ def gru_gates(of_input: Tensor, of_state: Tensor, h: Tensor) -> Tensor:
         h', B×H.
     """
     if of_input.device.type == "cuda":
-        return torch._thnn_fused_gru_cell(of_input, of_state, h)[0]
+        return _in_their_type(torch.ops.aten._thnn_fused_gru_cell, of_input, of_state, h)[0]
     return GRUGates.apply(of_input, of_state, h)
 
 
@@ -66,6 +66,14 @@ def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, dtype: torch.dt
     doubled = once(torch.mul, keys, 2)
     total = once(torch.sum, vector)
     return AdditiveScores.apply(query, doubled, once(_cast, doubled, dtype), once(torch.mul, vector, 2), total)
+
+
+def _in_their_type(kernel, *tensors: Tensor) -> Tuple[Tensor, ...]:
+    """What a kernel makes of tensors in their own type, where autocast would round them, the state among them."""
+    if not torch.is_autocast_enabled("cuda"):
+        return kernel(*tensors)
+    with torch.autocast("cuda", enabled=False):
+        return kernel(*tensors)
 
 
 def _zeros(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
