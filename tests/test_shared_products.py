@@ -1,5 +1,4 @@
-"""Shared products give what plain ones give, outputs and gradients, in the same loop; no subclass is computed like its
-parent; dropout masks have their rate."""
+"""Shared products give what plain ones give, outputs and gradients, in the same loop; dropout masks have their rate."""
 
 from contextlib import nullcontext
 
@@ -136,60 +135,6 @@ def test_frozen_parts_get_no_gradient():
     assert gradients["decoder.embed_tokens.weight"] is None
     assert gradients["decoder.attention.score.linear.weight"] is None
     assert gradients["decoder.readout.projection.weight"].abs().sum() > 0
-
-
-class Sharp:
-    """A mix-in: twice what the class behind it gives."""
-
-    def forward(self, *inputs):
-        return 2 * super().forward(*inputs)
-
-
-class Halved:
-    """A mix-in for cells: the state after a step is half of what the class behind it gives."""
-
-    def forward(self, inputs, state, weights):
-        return tuple(part / 2 for part in super().forward(inputs, state, weights))
-
-
-def greedy(model, source, previous):
-    """Logits of every step of a search that is given the words of ``previous``."""
-    cache, logits = {}, []
-    with torch.no_grad():
-        encoder_out = model.encoder(source)
-        for t in range(previous.size(1)):
-            step = model.decoder(previous[:, : t + 1], encoder_out=encoder_out, incremental_state=cache)
-            logits.append(step[0][:, -1])
-    return torch.stack(logits, dim=1)
-
-
-SUBCLASSES = {
-    **{f"score {name}": (ATTENTION_SCORES, name, Sharp) for name in ATTENTION_SCORES.names()},
-    **{f"cell {name}": (CELLS, name, Halved) for name in CELLS.names()},
-}
-
-
-@pytest.mark.parametrize("feeding", ["on", "off"])
-@pytest.mark.parametrize("what", SUBCLASSES)
-def test_a_subclass_computes_the_same_everywhere(what, feeding, monkeypatch):
-    """Teacher forcing at once and step by step, scheduled sampling with the true words, and search."""
-    registry, name, mixin = SUBCLASSES[what]
-    changed = type(f"{mixin.__name__}{name}", (mixin, registry[name]), {})
-    task = toy_task()
-    source, lengths, previous = batch(task, left_pad=True)
-    options = mechanism(name if registry is ATTENTION_SCORES else "general", input_feeding=feeding)
-    if registry is CELLS:
-        options["cell"] = name
-    plain = build(task, **options)(source, lengths, previous)[0]
-    monkeypatch.setitem(registry._classes, name, changed)
-    model = build(task, **options)
-    sampled = build(task, **options, scheduled_sampling="constant", scheduled_sampling_k=0.0)
-    sampled.decoder.scheduled_sampling.schedule.k = 1.0
-    logits = model(source, lengths, previous)[0]
-    if name != "last":  # its one weight is 1 however its scores are scaled
-        assert (logits - plain).abs().max() > 1e-3
-    torch.testing.assert_close(greedy(model, source, previous), logits, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(sampled.train()(source, lengths, previous)[0], logits, atol=1e-5, rtol=1e-5)
 
 
 def test_two_general_scores_over_the_same_keys_keep_apart():

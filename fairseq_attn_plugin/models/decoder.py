@@ -156,7 +156,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             features, weights, carry = self.step.whole(words, carry, memory)
             return Steps(self._project(features), weights, carry)
         self._log_once("step by step")
-        products = self._products(incremental_state)
+        products = self._products(incremental_state, tokens.size(1))
         products.forget_unused()
         with products.active():
             if sampling is not None:
@@ -205,13 +205,13 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             self._logged.add(way)
             logger.info(f"the decoder is trained {way}")
 
-    def _products(self, incremental_state: Optional[IncrementalState]) -> PlainProducts:
+    def _products(self, incremental_state: Optional[IncrementalState], steps: int = 1) -> PlainProducts:
         """For this pass, or for the search that ``incremental_state`` belongs to; weights stay ready once fairseq has
         said that the model only decodes from now on."""
         device = self.vocabulary.weight.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         if torch.is_grad_enabled() or incremental_state is None:
-            return products_for(dtype)
+            return products_for(dtype, steps=steps)
         kept = self.get_incremental_state(incremental_state, "products")
         if kept is None or kept["dtype"] != dtype:
             kept = {"products": products_for(dtype, self._ready), "dtype": dtype}

@@ -16,7 +16,8 @@ def tree_map(function: Callable[[Tensor], Tensor], tree: Tree) -> Tree:
     if isinstance(tree, dict):
         return {name: tree_map(function, part) for name, part in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return type(tree)(tree_map(function, part) for part in tree)
+        parts = [tree_map(function, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
     if tree is None:
         return None
     raise TypeError(f"{type(tree).__qualname__} in a carry; give tensors, lists, tuples, dictionaries, None")

@@ -130,7 +130,7 @@ class RecurrentLayer(nn.Module):
         device = inputs.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         outputs, finals = [], []
-        with products_for(dtype).active():
+        with products_for(dtype, steps=inputs.size(1)).active():
             steps = known_steps(inputs)
             for direction in range(len(self._suffixes)):
                 first = None if state is None else tuple(part[direction] for part in state)

@@ -4,7 +4,7 @@ Every call of a product keeps its input, and its backward pass the gradient of i
 depends on through a token, has autograd come to it after all of them, and multiplies the two.
 """
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -32,37 +32,93 @@ def affine(x: Tensor, matrix: Tensor, bias: Optional[Tensor], dtype: torch.dtype
     return output if bias is None else output.add_(bias)
 
 
+class Calls:
+    """One tensor for each call of a product, to be read side by side after the last one.
+
+    Those that are written into a slot of ``room`` lie so already; others are copied.
+
+    Args:
+        foreseen: calls that there is room for.
+    """
+
+    def __init__(self, foreseen: int):
+        self._foreseen = foreseen
+        self._room: Optional[Tensor] = None
+        self._tensors: Dict[int, Tensor] = {}
+
+    def __getitem__(self, call: int) -> Tensor:
+        return self._tensors[call]
+
+    def calls(self) -> Iterable[int]:
+        """Numbers of the calls whose tensors are kept."""
+        return self._tensors
+
+    def slot(self, call: int, shape: Sequence[int], like: Tensor) -> Optional[Tensor]:
+        """Where the tensor of a call may be written; None where there is no room for it."""
+        if call >= self._foreseen:
+            return None
+        if self._room is None:
+            self._room = like.new_empty(self._foreseen, *shape)
+        slot = self._room[call]
+        return slot if slot.shape == torch.Size(shape) and slot.dtype == like.dtype else None
+
+    def put(self, call: int, tensor: Tensor) -> None:
+        """Keeps the tensor of a call."""
+        self._tensors[call] = tensor
+
+    def side_by_side(self, calls: Sequence[int], dim: int) -> Tensor:
+        """Those of some calls, in ``dim``."""
+        tensors, room = [self._tensors[call] for call in calls], self._room
+        if room is not None and dim == 0 and calls == list(range(len(room))):
+            if all(tensor.data_ptr() == slot.data_ptr() for tensor, slot in zip(tensors, room.unbind())):
+                return room.flatten(0, 1)
+        return torch.cat(tensors, dim)
+
+    def forget(self) -> None:
+        """Lets all tensors go."""
+        self._tensors, self._room = {}, None
+
+
 class _Kept:
     """Inputs and output gradients of the calls of one product.
 
     A graph may be differentiated again, and parts of it alone: gradients are by call, and those of one backward pass
-    are gone once the root has taken them.
+    are gone once the root has taken them. What is kept is detached: the graph leads to the root and so to the product,
+    and a product that led back to the graph would never be freed.
+
+    Args:
+        foreseen: calls, if they are known.
     """
 
-    def __init__(self) -> None:
-        self.inputs: List[Tensor] = []
+    def __init__(self, foreseen: int = 0):
+        self.inputs, self.grads = Calls(foreseen), Calls(foreseen)
         self._versions: List[int] = []
-        self._grads: Dict[int, Tensor] = {}
+        self._with_room: Set[int] = set()
 
     def keep(self, inputs: Tensor) -> int:
         """Keeps a call's inputs; returns the call's number."""
-        self.inputs.append(inputs)
+        call = len(self._versions)
+        self.inputs.put(call, inputs.detach())
         self._versions.append(inputs._version)
-        return len(self.inputs) - 1
+        return call
 
-    def keep_grad(self, call: int, grad: Tensor) -> None:
-        self._grads[call] = grad
+    def offers_room(self, call: int) -> bool:
+        """True to the first that asks whether it may write the gradient of the call's output into its slot."""
+        first = call not in self._with_room
+        self._with_room.add(call)
+        return first
 
     def take(self, dim: int) -> Tuple[List[int], Optional[Tensor], Optional[Tensor]]:
         """The calls that have come past, their inputs and their gradients, each side by side in ``dim``."""
-        grads, self._grads = self._grads, {}
-        calls = sorted(grads)
+        calls = sorted(self.grads.calls())
         if not calls:
             return calls, None, None
         for call in calls:
             if self.inputs[call]._version != self._versions[call]:
                 raise RuntimeError("an input of a step has been modified by an inplace operation before its gradient")
-        return calls, torch.cat([self.inputs[c] for c in calls], dim), torch.cat([grads[c] for c in calls], dim)
+        inputs, grads = self.inputs.side_by_side(calls, dim), self.grads.side_by_side(calls, dim)
+        self.grads.forget()
+        return calls, inputs, grads
 
 
 class LinearProduct(_Kept):
@@ -73,31 +129,50 @@ class LinearProduct(_Kept):
         weights: G×K' each, of which it is made.
         bias: b, G.
         known: B×T×E, the first E columns of the input at all steps; None where E = 0.
+        foreseen: calls, if they are known.
     """
 
     def __init__(
-        self, matrix: Tensor, weights: Sequence[Tensor], bias: Optional[Tensor], known: Optional[Tensor] = None
+        self,
+        matrix: Tensor,
+        weights: Sequence[Tensor],
+        bias: Optional[Tensor],
+        known: Optional[Tensor] = None,
+        foreseen: int = 0,
     ):
-        super().__init__()
-        self.matrix, self.weights, self.bias, self.known = matrix, weights, bias, known
+        super().__init__(foreseen)
+        self.matrix = matrix
+        self.bias = None if bias is None else bias.detach()
+        self.weights = [weight.detach() for weight in weights]
+        self.known = None if known is None else known.detach()
         self.known_width = 0 if known is None else known.size(2)
         self.columns = matrix[:, self.known_width :]
         self.columns_t = self.columns.t()
         self.steps: List[int] = []
         if known is not None:
             # a tensor of its own: oneDNN's bfloat16 product of a 3-d slice reads beyond rows of an odd width
-            self.known_first = known.detach().transpose(0, 1).to(matrix.dtype).contiguous()
+            self.known_first = self.known.transpose(0, 1).to(matrix.dtype).contiguous()
             of_known = torch.matmul(self.known_first, matrix[:, : self.known_width].t())
-            self.of_known = (of_known if bias is None else of_known.add_(bias.detach())).unbind(0)
+            self.of_known = (of_known if bias is None else of_known.add_(self.bias)).unbind(0)
 
     def forward(self, parts: Sequence[Tensor], step: int) -> Tuple[Tensor, Optional[Tensor]]:
         """N×X tensors, side by side the unknown columns at this step → N×G, and what the gradient needs."""
         if not parts:
             return self.of_known[step].to(self.known.dtype, copy=True), None
-        dtype, x = parts[0].dtype, joined(parts).to(self.matrix.dtype)
+        dtype, x = parts[0].dtype, self._side_by_side(parts)
         if self.known is not None:
             return torch.addmm(self.of_known[step], x, self.columns_t).to(dtype), x
         return affine(x, self.columns_t, self.bias, dtype), x
+
+    def _side_by_side(self, parts: Sequence[Tensor]) -> Tensor:
+        """The input of a call, written where the gradient of W will read it."""
+        if len(parts) == 1 and parts[0].dtype == self.matrix.dtype:
+            return parts[0]
+        shape = len(parts[0]), self.matrix.size(1) - self.known_width
+        slot = self.inputs.slot(len(self.steps), shape, self.matrix)
+        if slot is None:
+            return joined(parts).to(self.matrix.dtype)
+        return torch.cat(tuple(parts), dim=1, out=slot).data  # with a version of its own, not that of the whole room
 
     def shared_grads(self, needed: Sequence[bool]) -> Grads:
         """Of known, bias and the weights, as far as they are needed."""
@@ -143,8 +218,8 @@ class MemoryProduct(_Kept):
 
     def __init__(self, memory: Tensor, transposed: bool, dtype: Optional[torch.dtype] = None):
         super().__init__()
-        self.memory, self.transposed = memory, transposed
-        matrix = memory.detach().to(dtype or memory.dtype)
+        self.memory, self.transposed = memory.detach(), transposed
+        matrix = self.memory.to(dtype or memory.dtype)
         self.matrix, self.matrix_t = (matrix.mT, matrix) if transposed else (matrix, matrix.mT)
 
     def forward(self, inputs: Tensor) -> Tuple[Tensor, Tensor]:
@@ -166,7 +241,7 @@ class Lookup(_Kept):
 
     def __init__(self, table: nn.Embedding):
         super().__init__()
-        self.matrix, self.padding_idx = table.weight, table.padding_idx
+        self.matrix, self.padding_idx = table.weight.detach(), table.padding_idx
 
     def shared_grads(self, needed: Sequence[bool]) -> Grads:
         """Of the table."""
@@ -214,7 +289,7 @@ class LinearStep(Function):
             return (None,) * (3 + len(ctx.sizes))
         cast = grad.to(product.matrix.dtype)
         if ctx.needs_input_grad[1]:
-            product.keep_grad(ctx.call, cast)
+            product.grads.put(ctx.call, cast)
         if not any(ctx.needs_input_grad[3:]):
             return (None,) * (3 + len(ctx.sizes))
         of_parts = torch.mm(cast, product.columns).to(grad.dtype)
@@ -239,7 +314,7 @@ class MemoryStep(Function):
         product = ctx.product
         cast = grad.to(product.matrix.dtype)
         if ctx.needs_input_grad[1]:
-            product.keep_grad(ctx.call, cast)
+            product.grads.put(ctx.call, cast)
         return None, None, torch.bmm(cast, product.matrix_t).to(grad.dtype) if ctx.needs_input_grad[2] else None
 
 
@@ -256,5 +331,23 @@ class LookupStep(Function):
     @once_differentiable
     def backward(ctx, grad: Optional[Tensor]):
         if grad is not None:
-            ctx.product.keep_grad(ctx.call, grad)
+            ctx.product.grads.put(ctx.call, grad)
         return None, None, None
+
+
+class GradientRoom:
+    """Where a function may write the gradient of its input, if that is a product's output: then no copy is made.
+
+    Args:
+        output: the function's input, in its forward pass.
+    """
+
+    def __init__(self, output: Tensor):
+        node = output.grad_fn
+        offered = isinstance(node, LinearStep._backward_cls) and node.product.offers_room(node.call)
+        self._product, self._call = (node.product, node.call) if offered else (None, 0)
+
+    def like(self, tensor: Tensor) -> Tensor:
+        """Uninitialised numbers of the tensor's shape and type."""
+        slot = None if self._product is None else self._product.grads.slot(self._call, tensor.shape, tensor)
+        return torch.empty_like(tensor) if slot is None else slot

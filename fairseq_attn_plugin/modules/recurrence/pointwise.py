@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .deferred_gradients import GradientRoom
 from .shared_products import once
 
 sigmoid_backward_to = torch.ops.aten.sigmoid_backward.grad_input
@@ -96,6 +97,7 @@ class LSTMGates(Function):
         after = torch.mul(f, c).addcmul_(i, g)
         tanh_after = torch.tanh(after)
         ctx.save_for_backward(active, c, tanh_after)
+        ctx.room = GradientRoom(gates)
         ctx.set_materialize_grads(False)
         return o * tanh_after, after
 
@@ -107,7 +109,7 @@ class LSTMGates(Function):
         active, c, tanh_after = ctx.saved_tensors
         size = c.size(1)
         i, f, g, o = active.split(size, dim=1)
-        of_gates = torch.empty_like(active)
+        of_gates = ctx.room.like(active)
         of_i, of_f, of_g, of_o = of_gates.split(size, dim=1)
         if of_h is None:
             of_o.zero_()

@@ -141,12 +141,14 @@ def plain_products() -> Iterator[None]:
         _only_plain.reset(before)
 
 
-def products_for(dtype: Optional[torch.dtype], ready: Optional["ReadyWeights"] = None) -> PlainProducts:
+def products_for(
+    dtype: Optional[torch.dtype], ready: Optional["ReadyWeights"] = None, steps: int = 0
+) -> PlainProducts:
     """Products for one loop, or for one search: plain ones within :func:`plain_products` and under ``torch.func``'s
-    transforms."""
+    transforms. For the arguments see :class:`SharedProducts`."""
     if _only_plain.get() or torch._C._are_functorch_transforms_active():
         return PlainProducts()
-    return SharedProducts(dtype, ready)
+    return SharedProducts(dtype, ready, steps)
 
 
 class ReadyWeights:
@@ -176,10 +178,12 @@ class SharedProducts(PlainProducts):
     Args:
         dtype: in which products are multiplied; None = of the weights and of the memory.
         ready: weights that are ready beyond this loop; None = nothing is.
+        steps: T, for which room is made at once; 0 = unknown.
     """
 
-    def __init__(self, dtype: Optional[torch.dtype] = None, ready: Optional[ReadyWeights] = None):
+    def __init__(self, dtype: Optional[torch.dtype] = None, ready: Optional[ReadyWeights] = None, steps: int = 0):
         self.dtype = dtype
+        self._steps = steps
         self._ready = ready or ReadyWeights()
         self._linear: Dict[tuple, Tuple[LinearProduct, Optional[Tensor]]] = {}
         self._memory: Dict[tuple, Tuple[MemoryProduct, Tensor]] = {}
@@ -194,7 +198,7 @@ class SharedProducts(PlainProducts):
             return self._linear_now(parts, weights, bias)
         key = (id(known), id(bias), *map(place, weights))
         if key not in self._linear:
-            product = LinearProduct(self._ready.matrix(weights, self.dtype), weights, bias, known)
+            product = LinearProduct(self._ready.matrix(weights, self.dtype), weights, bias, known, self._steps)
             self._linear[key] = product, token_of(product, known, bias, *weights) if torch.is_grad_enabled() else None
         product, token = self._linear[key]
         parts = parts if known is None else parts[1:]
