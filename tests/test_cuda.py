@@ -12,6 +12,12 @@ if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
 
 
+@pytest.fixture(autouse=True)
+def full_precision(monkeypatch):
+    """cuDNN's recurrent kernels round to TF32 unless they are told not to."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_gpu_gives_what_the_cpu_gives(options):
     task = toy_task()

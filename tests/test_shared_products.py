@@ -1,5 +1,7 @@
 """Shared products give what plain ones give, outputs and gradients, in the same loop; dropout masks have their rate."""
 
+import gc
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -10,6 +12,7 @@ from test_ladder import ALL
 from fairseq_attn_plugin.models.dropout import Dropout
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
+from fairseq_attn_plugin.modules.recurrence.deferred_gradients import LinearProduct
 from fairseq_attn_plugin.modules.recurrence.shared_products import SharedProducts, plain_products
 
 LOOPS = {name: options for name, options in ALL.items() if build(**options).decoder.step.feeds_back}
@@ -125,6 +128,20 @@ def test_a_weight_that_changes_before_the_backward_pass_is_an_error():
         model.decoder.recurrence.layers[0].weight_hh_l0.mul_(2)
     with pytest.raises(RuntimeError, match="inplace"):
         loss.backward()
+
+
+@pytest.mark.parametrize("options", [mechanism("general"), mechanism("additive", "previous", cell="gru")])
+def test_a_graph_is_freed_with_its_loss(options):
+    """A cycle through the nodes of autograd is one that Python's collector does not see."""
+    task = toy_task()
+    model = build(task, **options).train()
+    products = []
+    for _ in range(3):
+        loss = model(*batch(task))[0].sum()
+        products.append(weakref.ref(next(o for o in gc.get_objects() if isinstance(o, LinearProduct))))
+        loss.backward()
+        del loss
+        assert products[-1]() is None
 
 
 def test_frozen_parts_get_no_gradient():

@@ -6,6 +6,7 @@ from fairseq import hub_utils
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import MODEL_DATACLASS_REGISTRY, FairseqEncoderDecoderModel, register_model
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
@@ -36,6 +37,8 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         Raises:
             ValueError: an option or a combination of options that cannot be, with flag, value and remedy.
         """
+        # not of the class that the options had when it was made: a part may have brought some since
+        cfg = OmegaConf.create(OmegaConf.to_container(cfg, enum_to_str=True))
         cfg = merge_with_parent(MODEL_DATACLASS_REGISTRY[NAME](), cfg, remove_missing=True)
         check_names(cfg)
         cfg = resolved(cfg)

@@ -28,6 +28,9 @@ class AttentionNormalizer(nn.Module):
     remembers: ClassVar[bool] = False
     """True where a step depends on those before, see ``Attention``."""
 
+    def __init__(self):
+        super().__init__()
+
     def forward(self, scores: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         """
         Args:
