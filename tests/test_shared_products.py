@@ -13,7 +13,7 @@ from fairseq_attn_plugin.models.dropout import Dropout
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 from fairseq_attn_plugin.modules.recurrence.deferred_gradients import LinearProduct
-from fairseq_attn_plugin.modules.recurrence.shared_products import SharedProducts, plain_products
+from fairseq_attn_plugin.modules.recurrence.shared_products import SharedProducts, linear, multiply, plain_products
 
 LOOPS = {name: options for name, options in ALL.items() if build(**options).decoder.step.feeds_back}
 """All that needs a loop over the steps."""
@@ -162,6 +162,25 @@ def test_two_general_scores_over_the_same_keys_keep_apart():
         found = [score(query, keys) for score in scores]
     for score, result in zip(scores, found, strict=True):
         torch.testing.assert_close(result, torch.bmm(score.linear(query), keys.mT))
+
+
+def test_a_memory_that_is_made_anew_at_every_step_is_read_anew():
+    """Without a gradient nothing but the products keeps it, and the next one may stand in the same place."""
+    query = torch.ones(2, 1, 3, requires_grad=True)
+    with SharedProducts().active():
+        for step in range(50):
+            scores = multiply(query, torch.full((2, 5, 3), float(step)), transposed=True)
+            assert (scores == 3 * step).all()
+
+
+def test_parts_of_a_weight_that_are_cut_out_anew_share_one_product():
+    products = SharedProducts(steps=4)
+    layer, x = torch.nn.Linear(3, 8), torch.ones(2, 3)
+    with products.active():
+        for _ in range(4):
+            for weight, bias in zip(layer.weight.chunk(2), layer.bias.chunk(2), strict=True):
+                torch.testing.assert_close(linear([x], [weight], bias), x @ weight.T + bias)
+    assert len(products._linear) == 2
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.5, 1.0])

@@ -185,8 +185,9 @@ class SharedProducts(PlainProducts):
         self.dtype = dtype
         self._steps = steps
         self._ready = ready or ReadyWeights()
-        self._linear: Dict[tuple, Tuple[LinearProduct, Optional[Tensor]]] = {}
-        self._memory: Dict[tuple, Tuple[MemoryProduct, Tensor]] = {}
+        # products, their tokens, and what is told apart by its id: it is kept, so that no other tensor gets the same id
+        self._linear: Dict[tuple, Tuple[LinearProduct, Optional[Tensor], Optional[Tensor]]] = {}
+        self._memory: Dict[tuple, Tuple[MemoryProduct, Tensor, Tensor]] = {}
         self._tables: Dict[nn.Embedding, Tuple[Lookup, Tensor]] = {}
         self._known: Dict[int, Tuple[Tensor, int, Tensor]] = {}
         self._made: Dict[tuple, tuple] = {}
@@ -196,11 +197,13 @@ class SharedProducts(PlainProducts):
         known, step, _ = self._known.get(id(parts[0]), (None, 0, None))
         if known is None and not torch.is_grad_enabled():
             return self._linear_now(parts, weights, bias)
-        key = (id(known), id(bias), *map(place, weights))
+        key = (id(known), bias if bias is None else place(bias), *map(place, weights))
         if key not in self._linear:
-            product = LinearProduct(self._ready.matrix(weights, self.dtype), weights, bias, known, self._steps)
-            self._linear[key] = product, token_of(product, known, bias, *weights) if torch.is_grad_enabled() else None
-        product, token = self._linear[key]
+            steps = self._steps if torch.is_grad_enabled() else 0
+            product = LinearProduct(self._ready.matrix(weights, self.dtype), weights, bias, known, steps)
+            token = token_of(product, known, bias, *weights) if torch.is_grad_enabled() else None
+            self._linear[key] = product, token, bias
+        product, token, _ = self._linear[key]
         parts = parts if known is None else parts[1:]
         if token is None:
             return product.forward(parts, step)[0]
@@ -219,8 +222,8 @@ class SharedProducts(PlainProducts):
         key = (id(memory), transposed)
         if key not in self._memory:
             product = MemoryProduct(memory, transposed, self.dtype)
-            self._memory[key] = product, token_of(product, memory)
-        product, token = self._memory[key]
+            self._memory[key] = product, token_of(product, memory), memory
+        product, token, _ = self._memory[key]
         return MemoryStep.apply(product, token, inputs)
 
     def lookup(self, tokens: Tensor, table: nn.Embedding) -> Tensor:
