@@ -4,7 +4,8 @@ import sys
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, Tuple
+from types import FrameType
+from typing import Callable, Dict, Iterator, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -146,7 +147,7 @@ def _goes_to_host(packet, args: tuple, result) -> bool:
 
 def caller() -> str:
     """File and line of the innermost frame outside torch and this file."""
-    frame = sys._getframe(1)
+    frame: Optional[FrameType] = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
         if not (path == __file__ or path.startswith((TORCH, "<"))):

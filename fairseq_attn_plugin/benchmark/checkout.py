@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, Tuple
+from typing import IO, Any, Callable, Dict, Tuple
 
 from . import serve as bootstrap
 from .rounds import reason_of
@@ -30,15 +30,17 @@ class Checkout:
         command = [sys.executable, "-W", "ignore", bootstrap.__file__, str(root.resolve())]
         self.root = root
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdin is not None and self.process.stdout is not None  # they are pipes
+        self._requests, self._replies = self.process.stdin, self.process.stdout
 
     def __enter__(self) -> "Checkout":
         return self
 
     def __exit__(self, *error) -> None:
         with suppress(BrokenPipeError):  # it has ended by itself, and something is left that it did not read
-            self.process.stdin.close()  # which ends it, once it has done what it is doing
+            self._requests.close()  # which ends it, once it has done what it is doing
         self.process.wait()
-        self.process.stdout.close()
+        self._replies.close()
 
     def call(self, function: Callable, *args) -> Any:
         """What the function returns there.
@@ -47,8 +49,8 @@ class Checkout:
             RuntimeError: it failed there, or the process ended; in one line, why.
         """
         try:
-            _send(self.process.stdin, (function, args))
-            worked, result = pickle.load(self.process.stdout)
+            _send(self._requests, (function, args))
+            worked, result = pickle.load(self._replies)
         except (EOFError, BrokenPipeError):
             raise RuntimeError(f"the process of {self.root} ended with {self.process.wait()}") from None
         if not worked:
@@ -57,7 +59,8 @@ class Checkout:
 
     def work(self, build: Callable[..., Work], *args) -> Work:
         """A piece of work that is built, kept and run there."""
-        return RemoteWork(*self.call(_keep, build, args), checkout=self)
+        key, facts = self.call(_keep, build, args)
+        return RemoteWork(key, facts, checkout=self)
 
     def forget(self) -> None:
         """Throws away all pieces of work that are kept there."""
@@ -120,7 +123,7 @@ def _attempt(function: Callable, args: tuple) -> Tuple[bool, Any]:
         return False, reason_of(error)
 
 
-def _send(pipe: BinaryIO, message: tuple) -> None:
+def _send(pipe: IO[bytes], message: tuple) -> None:
     pipe.write(pickle.dumps(message))
     pipe.flush()
 

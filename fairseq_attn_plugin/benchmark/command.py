@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Dict, Iterable, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple, Type, TypedDict, Union
 
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
@@ -33,7 +33,30 @@ WHY_LEFT_OUT = {
 }
 PACKAGE = __name__.split(".")[0]
 POSITIVE = ("rounds", "seconds", "steps", "threads")
-QUICK = {
+
+
+class Quick(TypedDict, total=False):
+    """What ``--quick`` stands for in a mode."""
+
+    workloads: str
+    rounds: int
+    seconds: float
+    lengths: Sequence[int]
+    beams: Sequence[int]
+
+
+class Common(TypedDict):
+    """What the plans of both modes that take time have."""
+
+    device: str
+    rounds: int
+    seconds: float
+    steps: Optional[int]
+    dropout: float
+    criterion: Optional[str]
+
+
+QUICK: Dict[str, Quick] = {
     "table": dict(workloads="reversal,nmt15", rounds=3, seconds=0.3),
     "scaling": dict(lengths=(25, 200), beams=(2, 10), rounds=2, seconds=0.2),
     "launches": dict(workloads="reversal"),
@@ -91,8 +114,8 @@ def table(args: argparse.Namespace) -> str:
         dtypes=some_of("--dtype", args.dtype, DTYPES, DTYPES[:1]),
         mixed=bool(args.mixed),
         threads=torch.get_num_threads(),
-        **given(args, "against"),
-        **common(args),
+        against=args.against,
+        **common(args, comparison.Plan),
     )
     facts, results = machine(plan.device, plan.against), []
     for more in comparison.compare(plan):
@@ -103,9 +126,12 @@ def table(args: argparse.Namespace) -> str:
 
 def scaling_table(args: argparse.Namespace) -> str:
     """Measures, writes the numbers and the picture, and returns the numbers as a table."""
-    quick = {name: QUICK["scaling"][name] for name in ("lengths", "beams")} if args.quick else {}
+    quick = quick_of(args)
     plan = scaling.Plan(
-        systems=some_of("--systems", args.systems, SYSTEMS, scaling.SYSTEMS), **quick, **common(args)
+        systems=some_of("--systems", args.systems, SYSTEMS, scaling.SYSTEMS),
+        lengths=quick.get("lengths", scaling.Plan.lengths),
+        beams=quick.get("beams", scaling.Plan.beams),
+        **common(args, scaling.Plan),
     )
     facts, panels = machine(plan.device), scaling.measure(plan)
     write(args.output, machine=facts, plan=asdict(plan), panels=[asdict(panel) for panel in panels])
@@ -122,20 +148,34 @@ def launches_table(args: argparse.Namespace) -> str:
         systems=some_of("--systems", args.systems, SYSTEMS, USUAL),
         dtypes=some_of("--dtype", args.dtype, DTYPES, DTYPES[:1]),
         listed=bool(args.list),
-        **given(args, "device", "dropout", "against"),
+        device=args.device,
+        dropout=args.dropout,
+        against=args.against,
     )
     facts, results = machine(plan.device, plan.against), launches.measure(plan)
     write(args.output, machine=facts, plan=asdict(plan), results=[asdict(counts) for counts in results])
     return launches.markdown(plan, results, facts)
 
 
-def common(args: argparse.Namespace) -> Dict[str, object]:
+def common(args: argparse.Namespace, usual: Union[Type[comparison.Plan], Type[scaling.Plan]]) -> Common:
     """Options of both modes that take time; those that are not given are left to the plan, or to what is quick."""
-    quick = {name: QUICK[args.mode][name] for name in ("rounds", "seconds")} if args.quick else {}
-    return {**quick, **given(args, "device", "rounds", "seconds", "steps", "dropout", "criterion")}
+    quick = quick_of(args)
+    return {
+        "device": args.device,
+        "rounds": quick.get("rounds", usual.rounds) if args.rounds is None else args.rounds,
+        "seconds": quick.get("seconds", usual.seconds) if args.seconds is None else args.seconds,
+        "steps": args.steps,
+        "dropout": args.dropout,
+        "criterion": args.criterion,
+    }
 
 
-def given(args: argparse.Namespace, *names: str) -> Dict[str, object]:
+def quick_of(args: argparse.Namespace) -> Quick:
+    return QUICK[args.mode] if args.quick else {}
+
+
+def given(args: argparse.Namespace, *names: str) -> Dict[str, Any]:
+    """Those of the options that are not None."""
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
@@ -172,7 +212,7 @@ def some_of(
     value: Optional[str],
     choices: Iterable[str],
     default: Iterable[str],
-    groups: Optional[Dict[str, Tuple[str, ...]]] = None,
+    groups: Optional[Mapping[str, Tuple[str, ...]]] = None,
 ) -> Tuple[str, ...]:
     """Names between commas, each once; a group stands for its members.
 

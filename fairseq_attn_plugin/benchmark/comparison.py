@@ -74,6 +74,11 @@ class Plan:
         """What the other checkout is called: by the name of its folder."""
         return None if self.against is None else Path(self.against).resolve().name
 
+    @property
+    def roots(self) -> Dict[bool, Path]:
+        """Our folder, and under True that of the other checkout, where there is one."""
+        return {False: HERE} if self.against is None else {False: HERE, True: Path(self.against)}
+
     def variants(self) -> List[Variant]:
         """Columns of the table, the other checkout's each beside ours; fairseq's float32, which all others are compared
         with, is always among fairseq's."""
@@ -160,9 +165,7 @@ def _open_checkouts(plan: Plan, stack: ExitStack) -> Dict[bool, Checkout]:
     """Ours and the other checkout, each in a process of its own; none of them where there is no other."""
     if plan.against is None:
         return {}
-    checkouts = {
-        other: stack.enter_context(Checkout(root)) for other, root in ((False, HERE), (True, Path(plan.against)))
-    }
+    checkouts = {other: stack.enter_context(Checkout(root)) for other, root in plan.roots.items()}
     for checkout in checkouts.values():
         try:
             checkout.call(torch.set_num_threads, plan.threads)
@@ -195,15 +198,15 @@ def set_values(result: Result, values: List[float]) -> None:
 def set_ratios(results: List[Result]) -> None:
     """Ratios of all results to fairseq's lstm among them, and of ours to the other checkout's; none where that is not
     there or does not run."""
-    measured = {result.variant: result for result in results if result.value is not None}
+    measured = {result.variant: (result, result.value) for result in results if result.value is not None}
     reference = measured.get(Variant(REFERENCE, "float32"))
-    for variant, result in measured.items():
+    for variant, (result, value) in measured.items():
         other = None if result.other else measured.get(variant._replace(other=True))
         if reference is not None:
-            result.ratio = rounds.ratio(result.values, reference.values)
-            result.ratio_of_medians = result.value / reference.value
+            result.ratio = rounds.ratio(result.values, reference[0].values)
+            result.ratio_of_medians = value / reference[1]
         if other is not None:
-            result.ratio_to_other = rounds.ratio(result.values, other.values)
+            result.ratio_to_other = rounds.ratio(result.values, other[0].values)
 
 
 def _time(plan: Plan, workload: str, measure: str, checkouts: Dict[bool, Checkout]) -> List[Result]:
@@ -224,15 +227,15 @@ def _time(plan: Plan, workload: str, measure: str, checkouts: Dict[bool, Checkou
     results = []
     for variant in variants:
         timing, result = timings[variant], Result(workload, measure, *variant)
-        result.reason = timing.reason
-        if timing.reason is None:
-            result.unit, result.raw, result.steps = timing.work.unit, timing.seconds, timing.runs
-            set_values(result, [timing.work.amount / seconds for seconds in timing.seconds])
-        if timing.reason is None and measure == "train":
-            result.criterion, result.operations = timing.work.criterion, timing.work.operations
+        result.reason, work = timing.reason, timing.work
+        if work is not None:
+            result.unit, result.raw, result.steps = work.unit, timing.seconds, timing.runs
+            set_values(result, [work.amount / seconds for seconds in timing.seconds])
+        if work is not None and measure == "train":
+            result.criterion, result.operations = work.criterion, work.operations
             result.floor_share = floor_share(result, timings[variant.dtype])
         results.append(result)
-    del timings, timing
+    del timings, timing, work
     give_back_memory()
     for checkout in checkouts.values():
         checkout.forget()
@@ -240,8 +243,8 @@ def _time(plan: Plan, workload: str, measure: str, checkouts: Dict[bool, Checkou
 
 
 def floor_share(result: Result, products: rounds.Timing) -> Optional[float]:
-    """(operations / matrix-product rate) / seconds of a step; None where the product does not run."""
-    if products.reason is not None:
+    """(operations / matrix-product rate) / seconds of a step; None where the product does not run or nobody counted."""
+    if products.work is None or result.operations is None:
         return None
     rate = products.work.amount / median(products.seconds)
     return result.operations / rate / median(result.raw)
@@ -250,10 +253,9 @@ def floor_share(result: Result, products: rounds.Timing) -> Optional[float]:
 def _measure_memory(plan: Plan, workload: str, meter: MemoryMeter) -> List[Result]:
     results = []
     for variant in plan.variants():
-        root = Path(plan.against) if variant.other else HERE
         result = Result(workload, "memory", *variant, unit="MB", steps=1)
         try:
-            result.raw = [meter.peak(plan.setting(workload, variant), plan.threads, root)]
+            result.raw = [meter.peak(plan.setting(workload, variant), plan.threads, plan.roots[variant.other])]
             set_values(result, [number / 1e6 for number in result.raw])
         except RuntimeError as error:
             result.reason = rounds.reason_of(error)

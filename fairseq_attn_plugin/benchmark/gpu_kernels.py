@@ -2,12 +2,12 @@
 
 import importlib
 from contextlib import ExitStack, contextmanager
-from typing import Callable, Iterator, Sequence, Tuple
+from typing import Callable, Iterator, Sequence, Tuple, Type
 from unittest.mock import patch
 
 import torch
 from fairseq.modules import FairseqDropout
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -107,7 +107,7 @@ def _dropout(inputs: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     return torch.native_dropout(inputs, p, True)[0] if training and p > 0 else inputs
 
 
-def _subclasses(cls: type) -> Iterator[type]:
+def _subclasses(cls: Type[nn.Module]) -> Iterator[Type[nn.Module]]:
     for child in cls.__subclasses__():
         yield child
         yield from _subclasses(child)

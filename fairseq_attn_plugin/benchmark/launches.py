@@ -84,7 +84,7 @@ def measure(plan: Plan) -> List[Counts]:
                 say(f"{workload} launches, {' '.join(map(str, variant[:2]))} ...")
                 sizes = replace(WORKLOADS[workload], sentences=SENTENCES)
                 setting = Setting(sizes, *variant[:2], device=plan.device, dropout=plan.dropout)
-                counts = other.call(count, setting) if variant.other else count(setting)
+                counts = other.call(count, setting) if other is not None and variant.other else count(setting)
                 results += [replace(c, workload=workload, other=variant.other) for c in counts]
     return results
 

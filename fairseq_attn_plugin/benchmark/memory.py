@@ -4,6 +4,7 @@ import re
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Dict
 
 import torch
 
@@ -21,7 +22,8 @@ class MemoryMeter:
     and computes nothing; every system is measured in a fork of that."""
 
     def __enter__(self) -> "MemoryMeter":
-        self._stack, self._processes = ExitStack(), {}
+        self._stack = ExitStack()
+        self._processes: Dict[Path, Checkout] = {}
         return self
 
     def __exit__(self, *error) -> None:

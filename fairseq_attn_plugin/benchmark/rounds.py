@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import median, quantiles
-from typing import Callable, Dict, Hashable, List, Optional, Sequence
+from typing import Callable, Dict, Hashable, List, Mapping, Optional, Sequence, TypeVar
 
 from .work import Work, synchronized_clock
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass
@@ -17,16 +19,18 @@ class Timing:
     """Runs of one round, of which ``seconds`` has the mean."""
 
     work: Optional[Work] = None
+    """None where it does not run."""
+
     reason: Optional[str] = None
 
 
 def alternate(
-    works: Dict[Hashable, Callable[[], Work]],
+    works: Mapping[Name, Callable[[], Work]],
     rounds: int,
     seconds: float,
     runs: Optional[int] = None,
     clock: Optional[Callable[[], float]] = None,
-) -> Dict[Hashable, Timing]:
+) -> Dict[Name, Timing]:
     """Measures every piece of work once per round; the order turns round from one round to the next.
 
     A warm-up goes before the first round: one run that prepares what is prepared once, then runs whose times are
@@ -41,7 +45,7 @@ def alternate(
     clock = clock or synchronized_clock
     timings = {name: Timing() for name in works}
 
-    def attempt(name: Hashable, action: Callable[[], None]) -> None:
+    def attempt(name: Name, action: Callable[[], None]) -> None:
         if timings[name].reason is not None:
             return
         try:
@@ -49,13 +53,14 @@ def alternate(
         except Exception as error:  # whatever a system raises is a result, and the others go on
             timings[name] = Timing(reason=reason_of(error))
 
-    def warm_up(name: Hashable) -> None:
+    def warm_up(name: Name) -> None:
         work = timings[name].work = works[name]()
         within = work.warm_up(0.0 if runs else seconds, clock)
         timings[name].runs = runs or within
 
-    def one_round(name: Hashable) -> None:
+    def one_round(name: Name) -> None:
         timing = timings[name]
+        assert timing.work is not None  # once it is warm
         timing.seconds.append(timing.work.time(timing.runs, clock))
 
     for name in works:

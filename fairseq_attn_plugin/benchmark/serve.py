@@ -22,12 +22,14 @@ def load_benchmark(checkout: str) -> None:
     """
     sys.path[0] = checkout  # instead of this folder, whose files are no modules by themselves
     plugin = importlib.import_module(PLUGIN)
-    if Path(plugin.__file__).resolve().parent.parent != Path(checkout).resolve():
-        raise ImportError(f"{PLUGIN}: got that of {Path(plugin.__file__).parent.parent} instead of that of {checkout}")
+    found = Path(plugin.__path__[0]).parent
+    if found.resolve() != Path(checkout).resolve():
+        raise ImportError(f"{PLUGIN}: got that of {found} instead of that of {checkout}")
     folder = Path(__file__).resolve().parent
     spec = importlib.util.spec_from_file_location(
         BENCHMARK, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
+    assert spec is not None and spec.loader is not None  # as for any file that ends in .py
     sys.modules[BENCHMARK] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules[BENCHMARK])
 
