@@ -153,10 +153,11 @@ def convert_options(given: Namespace) -> DictConfig:
         input_feeding="on",
         readout_activation="tanh",
     )
-    options = OmegaConf.merge(OmegaConf.structured(AttnRNNConfig), options)
-    sizes = Sizes.of(resolved(options))
-    options.bridge = "copy" if sizes.encoder == sizes.decoder else "linear"
-    return options
+    config = OmegaConf.merge(OmegaConf.structured(AttnRNNConfig), options)
+    assert isinstance(config, DictConfig)  # as both are
+    sizes = Sizes.of(resolved(config))
+    config.bridge = "copy" if sizes.encoder == sizes.decoder else "linear"
+    return config
 
 
 def summary(model: AttnRNNModel, options: DictConfig) -> str:

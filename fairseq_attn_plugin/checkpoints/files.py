@@ -3,15 +3,26 @@
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable, Dict, List, Tuple, Union
 
 import numpy as np
 import torch
 
-NUMPY_GLOBALS = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in "?ilqfd")] + [
-    (example.__reduce__()[0], f"numpy.{core}.multiarray.{example.__reduce__()[0].__name__}")
-    for example in (np.zeros(1), np.float64(0))
-    for core in ("core", "_core")
+
+def _rebuilder(example: Any) -> Callable[..., Any]:
+    """The function that rebuilds such an object from its pickle."""
+    return example.__reduce__()[0]
+
+
+NUMPY_GLOBALS: List[Union[Callable[..., Any], Tuple[Callable[..., Any], str]]] = [
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in "?ilqfd"),
+    *(
+        (function, f"numpy.{core}.multiarray.{function.__name__}")
+        for function in map(_rebuilder, (np.zeros(1), np.float64(0)))
+        for core in ("core", "_core")
+    ),
 ]
 """Arrays and scalars, as numpy 1 and 2 write them: ``--eval-bleu`` leaves its counts in a checkpoint."""
 

@@ -17,12 +17,12 @@ import hashlib
 import json
 import unicodedata
 from pathlib import Path
-from typing import Any, Collection, Dict, List, Optional, Set
+from typing import Any, Collection, Dict, Final, List, Optional, Set
 
 DATA_FILE = "data.json"
 FORMAT = 1
 SEGMENTATIONS = ("none", "char", "bpe", "unigram")
-NORMALIZATION = "NFC"
+NORMALIZATION: Final = "NFC"
 BLANK = "▁"
 """What sentencepiece puts at the beginning of a word."""
 UNKNOWN = "<unk>"
@@ -161,7 +161,7 @@ def read_data_settings(folder) -> Dict[str, Any]:
 
 def _check_file(folder: Path, name: Optional[str], expected: Optional[str]) -> None:
     """Raises a ValueError where a file is not the one that ``data.json`` describes."""
-    if expected is None:
+    if name is None or expected is None:
         raise ValueError(f"{folder / DATA_FILE}: damaged (no sha256 of {name or 'a sentencepiece model'}); {MAKE}")
     if not (folder / name).is_file():
         raise ValueError(f"{folder}: no {name}, which its {DATA_FILE} names; copy the whole folder, or make it again")

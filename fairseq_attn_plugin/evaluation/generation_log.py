@@ -132,6 +132,13 @@ def attention_weights(hypothesis: Hypothesis) -> np.ndarray:
     return hypothesis.weights
 
 
+def target_of(sentence: Sentence) -> List[str]:
+    """The reference of a sentence. ValueError: none in the log."""
+    if sentence.target is None:
+        raise ValueError(f"sentence {sentence.id}: no T line in the log; run fairseq-generate, which writes them")
+    return sentence.target
+
+
 def attention_axes(sentence: Sentence, hypothesis: Hypothesis) -> Tuple[List[str], List[str]]:
     """Source (S) and target (T) symbols that belong to the columns and rows of the weights, ``</s>`` included.
 

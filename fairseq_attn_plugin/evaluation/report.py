@@ -6,7 +6,7 @@ from statistics import mean, median
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from . import metrics, plots, tables, whole_files
-from .generation_log import Hypothesis, Sentence, attention_axes, read_generation_log
+from .generation_log import Hypothesis, Sentence, attention_axes, attention_weights, read_generation_log, target_of
 from .training_log import TrainingLog, read_training_log
 
 
@@ -92,7 +92,7 @@ def alignment_accuracy(sentences: List[Sentence]) -> Optional[float]:
 
 
 def _count(sentences: List[Sentence]) -> metrics.Counts:
-    return metrics.count([s.target for s in sentences], [s.hypotheses[0].tokens for s in sentences])
+    return metrics.count([target_of(s) for s in sentences], [s.hypotheses[0].tokens for s in sentences])
 
 
 def _on_test(measure: Callable) -> Callable[[Run], Optional[float]]:
@@ -274,7 +274,7 @@ def curves_by_length(runs: List[Run]) -> List[plots.Curve]:
 
 def heat_map(title: str, sentence: Sentence, hypothesis: Hypothesis) -> plots.HeatMap:
     """One hypothesis as a panel. ValueError: it has no weights, or its symbols were joined."""
-    return plots.HeatMap(title, *attention_axes(sentence, hypothesis), hypothesis.weights)
+    return plots.HeatMap(title, *attention_axes(sentence, hypothesis), attention_weights(hypothesis))
 
 
 def drawable(sentence: Sentence) -> bool:

@@ -8,7 +8,7 @@ from typing import Callable, Iterable, List, Sequence, Tuple
 import numpy as np
 
 from ..data.data_folder import BLANK, UNKNOWN, is_tag
-from .generation_log import EOS, Hypothesis, Sentence, attention_axes
+from .generation_log import EOS, Hypothesis, Sentence, attention_axes, attention_weights
 from .plots import HeatMap
 
 SEGMENTATIONS = ("bpe", "unigram")
@@ -93,9 +93,8 @@ def heat_map(
         raise ValueError(f"sentence {sentence.id}: {pieces} source pieces, </s> among them, for {weights.shape[1]} "
                          f"columns of weights; {WRONG_FOLDER}")  # fmt: skip
     source, target = attention_axes(sentence, hypothesis)
-    if words:
-        return HeatMap(title, *merge(source, target, hypothesis.weights))
-    return HeatMap(title, source, target, hypothesis.weights)
+    weights = attention_weights(hypothesis)
+    return HeatMap(title, *merge(source, target, weights)) if words else HeatMap(title, source, target, weights)
 
 
 def readable(

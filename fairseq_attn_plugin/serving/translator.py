@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterable, Iterator, List, NamedTuple, Optional
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -139,7 +139,8 @@ class Translator(hub_utils.GeneratorHubInterface):
     def _split(self, pieces: List[str], prefix: List[str]) -> List[Part]:
         """Parts that fit into the window; none of no pieces."""
         room = max(1, self.window - len(prefix) - 1)
-        parts, start = [], 0
+        parts: List[Part] = []
+        start = 0
         while start < len(pieces):
             end = self._cut(pieces, start, start + room)
             whole = not parts or self.bpe.starts_word(pieces[start]) or pieces[start - 1][-1] in UNSPACED_ENDS
@@ -163,7 +164,7 @@ class Translator(hub_utils.GeneratorHubInterface):
             for name, value in {"max_len_a": LENGTH_FACTOR, "max_len_b": self.extra_length, **options}.items():
                 setattr(generation, name, value)
         generator = self.task.build_generator(self.models, generation)
-        done: List[Optional[Translation]] = [None] * len(sources)
+        done: Dict[int, Translation] = {}
         for batch in self._batches(sources, max_tokens) if sources else ():
             batch = utils.apply_to_sample(lambda tensor: tensor.to(self.device), batch)
             width = batch["net_input"]["src_tokens"].size(1)
@@ -171,7 +172,7 @@ class Translator(hub_utils.GeneratorHubInterface):
             found = self.task.inference_step(generator, self.models, batch)
             for number, (best, *_) in zip(batch["id"].tolist(), found, strict=True):
                 done[number] = self._translation(sources[number], best, longest)
-        return done
+        return [done[number] for number in range(len(sources))]
 
     def _batches(self, sources: List[List[str]], max_tokens: int) -> Iterator[dict]:
         """Sources of like length together, ``max_tokens`` with padding in a batch, or one that is longer."""
