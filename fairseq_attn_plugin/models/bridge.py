@@ -1,6 +1,6 @@
 """Bridges: the decoder's first state from the encoder's last one."""
 
-from typing import ClassVar, List, Tuple
+from typing import ClassVar, List, Sequence, Tuple, cast
 
 import torch
 from torch import nn
@@ -80,9 +80,10 @@ class LinearBridge(Bridge):
 
     def __init__(self, encoder_dim: int, hidden_dim: int, num_layers: int, state_tensors: int):
         super().__init__(encoder_dim, hidden_dim, num_layers, state_tensors)
-        self.projections = nn.ModuleList(
+        projections = nn.ModuleList(
             nn.ModuleList(nn.Linear(encoder_dim, hidden_dim) for _ in range(state_tensors)) for _ in range(num_layers)
         )
+        self.projections = cast(Sequence[Sequence[nn.Linear]], projections)  # torch does not say what a list holds
 
     def bridge(self, layer: int, state: LayerState) -> LayerState:
         return tuple(project(part) for project, part in zip(self.projections[layer], state, strict=True))

@@ -1,7 +1,7 @@
 """The decoder: target tokens and the memory → logits and attention weights, a whole target or one step at a time."""
 
 import logging
-from typing import Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple, cast
 
 import torch
 from fairseq.logging import metrics
@@ -89,7 +89,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
     def forward(
         self,
         prev_output_tokens: Tensor,
-        encoder_out: Optional[EncoderOut] = None,
+        encoder_out: EncoderOut,
         incremental_state: Optional[IncrementalState] = None,
         features_only: bool = False,
         **kwargs,
@@ -127,8 +127,8 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             steps = self._run(prev_output_tokens, carry, memory, incremental_state)
         if incremental_state is not None:
             self.set_incremental_state(incremental_state, "carry", {"carry": steps.carry})
-        returned = steps.weights is not None and (self.training or self.need_attn)
-        return steps.features, {"attn": [steps.weights] if returned else None}
+        wanted = self.training or self.need_attn
+        return steps.features, {"attn": [steps.weights] if wanted and steps.weights is not None else None}
 
     def output_layer(
         self, features: Tensor, incremental_state: Optional[IncrementalState] = None, **kwargs
@@ -166,8 +166,9 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             for word in known_steps(words):
                 output, carry = self.step(word, carry, memory, read=searches)
                 outputs.append(output)
-            if searches:
-                return Steps(self._project(outputs[0].readout.unsqueeze(1)), outputs[0].weights, carry)
+            first = outputs[0].readout
+            if searches and first is not None:
+                return Steps(self._project(first.unsqueeze(1)), outputs[0].weights, carry)
         return Steps(self._project(self._read(outputs, words)), _weights(outputs), carry)
 
     def _run_sampled(
@@ -181,6 +182,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         for t in range(tokens.size(1)):
             output, carry = self.step(self.dropout_in(lookup(word, self.embed_tokens)), carry, memory)
             outputs.append(output)
+            assert output.readout is not None  # it is read at every step
             features.append(self._project(output.readout))
             if t + 1 < tokens.size(1):
                 with torch.no_grad():
@@ -192,10 +194,12 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
     def _read(self, outputs: List[StepOutput], words: Tensor) -> Tensor:
         """r of all steps, B×T×R; worked out here, all at once, where no step has read it."""
         if outputs[0].readout is not None:
-            return torch.stack([output.readout for output in outputs], dim=1)
+            return torch.stack(cast(List[Tensor], [output.readout for output in outputs]), dim=1)
         states = torch.stack([output.state for output in outputs], dim=1)
-        contexts = [output.context for output in outputs]
-        return self.step.read(states, words, None if contexts[0] is None else torch.stack(contexts, dim=1))
+        contexts = None
+        if outputs[0].context is not None:
+            contexts = torch.stack(cast(List[Tensor], [output.context for output in outputs]), dim=1)
+        return self.step.read(states, words, contexts)
 
     def _project(self, features: Tensor) -> Tensor:
         return features if self.projection is None else self.dropout_out(self.projection(features))
@@ -252,4 +256,6 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
 
 def _weights(outputs: List[StepOutput]) -> Optional[Tensor]:
     """a of all steps, B×T×S; None without attention."""
-    return None if outputs[0].weights is None else torch.cat([output.weights for output in outputs], dim=1)
+    if outputs[0].weights is None:
+        return None
+    return torch.cat(cast(List[Tensor], [output.weights for output in outputs]), dim=1)

@@ -109,11 +109,12 @@ class DecoderStep:
         """
         layers, feed, context = carry.parts["cell"], carry.parts["feed"], carry.parts["context"]
         weights, remembered = None, carry.parts["attention"]
-        if self.query_is_previous:
-            context, weights, remembered = self._attend(layers[-1][0], word, context, memory, remembered)
+        if self.query_is_previous and self.attention is not None:
+            before = layers[-1][0]
+            context, weights, remembered = self._attend(self.attention, before, word, context, memory, remembered)
         top, layers = self.recurrence.step(self._cell_inputs(word, context, feed), layers)
         if self.attention is not None and not self.query_is_previous:
-            context, weights, remembered = self._attend(top, word, context, memory, remembered)
+            context, weights, remembered = self._attend(self.attention, top, word, context, memory, remembered)
         readout = self.read(top, word, context) if read or self.input_feeding else None
         parts = {
             "cell": layers,
@@ -146,9 +147,15 @@ class DecoderStep:
         return [word, *self.cell_input.parts(context=context, feed=feed)]
 
     def _attend(
-        self, state: Tensor, word: Tensor, context: Optional[Tensor], memory: AttentionMemory, remembered: Tree
+        self,
+        attention: Attention,
+        state: Tensor,
+        word: Tensor,
+        context: Optional[Tensor],
+        memory: AttentionMemory,
+        remembered: Tree,
     ) -> Attended:
         """s R×H, y(t-1) R×E, c(t-1) R×M → c(t) R×M, a(t) R×1×S."""
         query = self.query(state=state, word=word, context=context)
-        attended = self.attention(query.unsqueeze(1), memory, remembered)
+        attended = attention(query.unsqueeze(1), memory, remembered)
         return attended._replace(context=attended.context.squeeze(1))

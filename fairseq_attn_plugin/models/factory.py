@@ -62,13 +62,13 @@ def build_attention(cfg, sizes: Sizes) -> Tuple[Optional[nn.Module], Optional[At
     """The two halves of the score, in their homes: key half for the encoder, ``Attention`` for the decoder."""
     if cfg.attention_score == "none":
         return None, None
-    query = sum(sizes.query.values())
+    query, key = sum(sizes.query.values()), sizes.key
     keys, score = build_score(cfg.attention_score, query, sizes.value, cfg)
     normalizer_class = NORMALIZERS[cfg.attention_normalizer]
     attention = Attention(
         score,
         normalizer_class(**arguments(normalizer_class.options, cfg)),
-        query_projection=Linear(query, sizes.key, bias=False) if score.projects_query(sizes.key) else None,
+        query_projection=None if key is None or not score.projects_query(key) else Linear(query, key, bias=False),
         dropout=Dropout(cfg.attention_dropout, module_name="Attention"),
     )
     return keys, attention
@@ -161,5 +161,6 @@ def initialize(model: nn.Module, cfg) -> None:
             for parameter in module.parameters():
                 if id(parameter) not in embeddings:
                     nn.init.uniform_(parameter, -INIT_BOUND, INIT_BOUND)
-        if cfg.forget_gate_bias is not None and hasattr(module, "set_forget_gate_bias"):
-            module.set_forget_gate_bias(cfg.forget_gate_bias)
+        set_bias = getattr(module, "set_forget_gate_bias", None)
+        if cfg.forget_gate_bias is not None and set_bias is not None:
+            set_bias(cfg.forget_gate_bias)

@@ -1,6 +1,6 @@
 """Combination: some of what the decoder knows at a step, side by side, and where wanted mapped to another size."""
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,6 @@ class Combination(nn.Module):
             return self.activation(linear(parts, [self.projection.weight], self.projection.bias))
         return self.activation(self.projection(joined(parts)))
 
-    def parts(self, **inputs: Optional[Tensor]) -> List[Tensor]:
-        """Its own of the named tensors, in order."""
+    def parts(self, **inputs: Any) -> List[Tensor]:
+        """Its own of the named tensors, in order; the others may be None."""
         return [inputs[name] for name in self.inputs]

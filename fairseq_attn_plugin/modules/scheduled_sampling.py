@@ -80,6 +80,7 @@ class ConstantSchedule(Schedule):
 class LinearSchedule(Schedule):
     """ε(i) = k - slope · i."""
 
+    slope: float
     options = (K, SLOPE)
     formula = "k - slope * update"
     limits = "0 <= k <= 1 and slope > 0"

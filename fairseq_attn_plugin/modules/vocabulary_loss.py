@@ -79,7 +79,7 @@ class _ChunkedLoss(torch.autograd.Function):
         table = weight.to(matmul_dtype)
         for part, read, logits, product in _chunks(features, table, bias, sum_dtype):
             label = target[part].unsqueeze(1)
-            if count_correct:
+            if correct is not None:
                 correct += logits.max(dim=1, keepdim=True).indices.eq(label).sum()
             logits.sub_(logits.amax(dim=1, keepdim=True))
             label_logit, logit_sum = logits.gather(1, label), logits.sum(dim=1, keepdim=True)
@@ -117,7 +117,7 @@ def _chunks(
         part = slice(start, start + rows)
         read = features[part].to(table.dtype)
         chunk = logits[: len(read)]
-        product = chunk if table.dtype == sum_dtype else room[: len(read)]
+        product = chunk if room is None else room[: len(read)]
         torch.mm(read, table.t(), out=product)
         if product is not chunk:
             chunk.copy_(product)

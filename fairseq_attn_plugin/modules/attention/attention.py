@@ -1,6 +1,6 @@
 """Attention: score, normalise, average. The only place where the three meet."""
 
-from typing import Dict, NamedTuple, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 from torch import Tensor, nn
 
@@ -59,7 +59,7 @@ class Attention(nn.Module):
 
     def first(self, memory: AttentionMemory) -> Dict[str, Tree]:
         """What the parts remember before the first step, R rows each."""
-        parts = {"score": self.score, "normalizer": self.normalizer}
+        parts: Dict[str, Any] = {"score": self.score, "normalizer": self.normalizer}
         state = {name: part.first(memory) for name, part in parts.items() if part.remembers}
         return tree_map(memory.each_row, state)
 

@@ -136,7 +136,8 @@ def build_score(
     size_option = score_class.size_option()
     size = None if size_option is None else size_option.value(values)
     projected = score_class.projects_query(size)
-    sizes = (size if projected else query_dim, value_dim if size is None else size)
+    key_dim = value_dim if size is None else size
+    sizes = (key_dim if projected else query_dim, key_dim)
     others = arguments(score_class.options, values)
     takes = "takes (value_dim, attention_dim)", "takes (query_dim, key_dim)"
     keys = _checked(name, score_class.keys_class, "", lambda half: half(value_dim, size), takes[0])
@@ -154,8 +155,8 @@ def build_score(
 
 def _checked(name: str, what, method: str, call, contract: str, shape: Optional[tuple] = None):
     """What ``call(what)`` returns; a ValueError that names the class where it raises or the shape is another."""
-    named = what if isinstance(what, type) else type(what)
-    named = f"--attention-score {name}: {getattr(named, '__qualname__', named)}{method} {contract}"
+    cls = what if isinstance(what, type) else type(what)
+    named = f"--attention-score {name}: {getattr(cls, '__qualname__', cls)}{method} {contract}"
     try:
         result = call(what)
     except Exception as error:

@@ -5,7 +5,7 @@ The state of a layer is a tuple of B×H tensors: (h, c) for an LSTM, (h,) for th
 """
 
 import math
-from typing import Callable, ClassVar, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, ClassVar, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +84,7 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.hidden_dim, self.bidirectional = hidden_dim, bidirectional
         rows, bound = self.gates * hidden_dim, 1 / math.sqrt(hidden_dim)
-        shapes = {"weight_ih_l0": (rows, input_dim), "weight_hh_l0": (rows, hidden_dim)}
+        shapes: Dict[str, Tuple[int, ...]] = {"weight_ih_l0": (rows, input_dim), "weight_hh_l0": (rows, hidden_dim)}
         shapes.update(bias_ih_l0=(rows,), bias_hh_l0=(rows,))
         for suffix in self._suffixes:
             for name, shape in shapes.items():
@@ -209,13 +209,16 @@ class TorchLayer(RecurrentLayer, nn.RNNBase):
             return self._run_marked(inputs, padding)
         return self._run_packed(padding.pack(inputs), padding)
 
-    def _run(self, inputs: Tensor, batch_sizes: Optional[Tensor], state: LayerState, weights: List[Tensor]):
+    def _run(
+        self, inputs: Tensor, batch_sizes: Optional[Tensor], state: LayerState, weights: Sequence[Optional[Tensor]]
+    ):
         """The kernel: outputs, then the tensors of the final state."""
-        state = state if self.state_tensors > 1 else state[0]
+        kernel, before = type(self).kernel, state if self.state_tensors > 1 else state[0]
+        assert kernel is not None  # see has_kernel
         how = (True, 1, 0.0, self.training, self.bidirectional)  # biases, layers, dropout, training, directions
         if batch_sizes is None:
-            return type(self).kernel(inputs, state, weights, *how, True)
-        return type(self).kernel(inputs, batch_sizes, state, weights, *how)
+            return kernel(inputs, before, weights, *how, True)
+        return kernel(inputs, batch_sizes, before, weights, *how)
 
     def _run_packed(self, packed: PackedSequence, padding: Padding) -> Tuple[Tensor, LayerState]:
         zeros = packed.data.new_zeros(len(self._suffixes), padding.mask.size(0), self.hidden_dim)

@@ -4,7 +4,7 @@ Every call of a product keeps its input, and its backward pass the gradient of i
 depends on through a token, has autograd come to it after all of them, and multiplies the two.
 """
 
-from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, ClassVar, Dict, Iterable, List, Optional, Sequence, Set, Tuple, Type
 
 import torch
 from torch import Tensor, nn
@@ -142,23 +142,24 @@ class LinearProduct(_Kept):
     ):
         super().__init__(foreseen)
         self.matrix = matrix
-        self.bias = None if bias is None else bias.detach()
+        self.bias = bias = None if bias is None else bias.detach()
         self.weights = [weight.detach() for weight in weights]
-        self.known = None if known is None else known.detach()
+        self.known = known = None if known is None else known.detach()
         self.known_width = 0 if known is None else known.size(2)
         self.columns = matrix[:, self.known_width :]
         self.columns_t = self.columns.t()
         self.steps: List[int] = []
         if known is not None:
             # a tensor of its own: oneDNN's bfloat16 product of a 3-d slice reads beyond rows of an odd width
-            self.known_first = self.known.transpose(0, 1).to(matrix.dtype).contiguous()
+            self.known_dtype = known.dtype
+            self.known_first = known.transpose(0, 1).to(matrix.dtype).contiguous()
             of_known = torch.matmul(self.known_first, matrix[:, : self.known_width].t())
-            self.of_known = (of_known if bias is None else of_known.add_(self.bias)).unbind(0)
+            self.of_known = (of_known if bias is None else of_known.add_(bias)).unbind(0)
 
     def forward(self, parts: Sequence[Tensor], step: int) -> Tuple[Tensor, Optional[Tensor]]:
         """N×X tensors, side by side the unknown columns at this step → N×G, and what the gradient needs."""
         if not parts:
-            return self.of_known[step].to(self.known.dtype, copy=True), None
+            return self.of_known[step].to(self.known_dtype, copy=True), None
         dtype, x = parts[0].dtype, self._side_by_side(parts)
         if self.known is not None:
             return torch.addmm(self.of_known[step], x, self.columns_t).to(dtype), x
@@ -177,7 +178,7 @@ class LinearProduct(_Kept):
     def shared_grads(self, needed: Sequence[bool]) -> Grads:
         """Of known, bias and the weights, as far as they are needed."""
         calls, x, grads = self.take(0)
-        if grads is None:
+        if x is None or grads is None:
             return [None] * len(needed)
         width = self.known_width
         steps = [self.steps[call] for call in calls]
@@ -187,8 +188,8 @@ class LinearProduct(_Kept):
             if steps != list(range(len(self.known_first))):
                 index = torch.tensor(steps, device=grads.device)
                 of_known = torch.zeros_like(self.known_first).index_add_(0, index, of_known)
-            of_known = of_known.transpose(0, 1).to(self.known.dtype)
-        if needed[1]:
+            of_known = of_known.transpose(0, 1).to(self.known_dtype)
+        if needed[1] and self.bias is not None:
             of_bias = grads.sum(dim=0, dtype=self.bias.dtype)
         first, of_weights = 0, []
         for weight, needs in zip(self.weights, needed[2:]):
@@ -230,7 +231,7 @@ class MemoryProduct(_Kept):
     def shared_grads(self, needed: Sequence[bool]) -> Grads:
         """Of the memory."""
         _, x, grads = self.take(1)
-        if grads is None or not needed[0]:
+        if x is None or grads is None or not needed[0]:
             return [None]
         left, right = (grads, x) if self.transposed else (x, grads)
         return [torch.bmm(left.mT, right).to(self.memory.dtype)]
@@ -271,6 +272,8 @@ class _Root(Function):
 
 class LinearStep(Function):
     """One call of a ``LinearProduct``."""
+
+    _backward_cls: ClassVar[Type[Any]]  # of torch: its instances have what ``forward`` puts into ``ctx``
 
     @staticmethod
     def forward(ctx, product: LinearProduct, token: Tensor, step: int, *parts: Tensor) -> Tensor:
@@ -342,8 +345,11 @@ class GradientRoom:
         output: the function's input, in its forward pass.
     """
 
+    _product: Optional[LinearProduct]
+    _call: int
+
     def __init__(self, output: Tensor):
-        node = output.grad_fn
+        node: Any = output.grad_fn
         offered = isinstance(node, LinearStep._backward_cls) and node.product.offers_room(node.call)
         self._product, self._call = (node.product, node.call) if offered else (None, 0)
 

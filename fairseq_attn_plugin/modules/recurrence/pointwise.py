@@ -15,7 +15,7 @@ tanh_backward_to = torch.ops.aten.tanh_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.default
 
 
-def lstm_gates(gates: Tensor, c: Tensor) -> Tuple[Tensor, Tensor]:
+def lstm_gates(gates: Tensor, c: Tensor) -> Tuple[Tensor, ...]:
     """i, f, g, o = ``gates``; c' = sigmoid(f) c + sigmoid(i) tanh(g), h' = sigmoid(o) tanh(c').
 
     Args:

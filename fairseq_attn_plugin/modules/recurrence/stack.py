@@ -1,10 +1,10 @@
 """A stack of recurrent layers, over whole sequences or one step at a time. Its state: those of its layers in a list."""
 
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, cast
 
 from torch import Tensor, nn
 
-from .cells import CELLS, LayerState
+from .cells import CELLS, LayerState, RecurrentLayer
 from .padding import Padding
 from .shared_products import once
 
@@ -41,10 +41,11 @@ class RecurrentStack(nn.Module):
     ):
         super().__init__()
         self.output_dim = hidden_dim * (2 if bidirectional else 1)
-        self.layers = nn.ModuleList(
+        layers = nn.ModuleList(
             CELLS[cell](input_dim if layer == 0 else self.output_dim, hidden_dim, bidirectional, **(options or {}))
             for layer in range(num_layers)
         )
+        self.layers = cast(Sequence[RecurrentLayer], layers)  # torch does not say what a list holds
         self.dropout = dropout or nn.Identity()
         self.residual = residual
         self.norms = nn.ModuleList(nn.LayerNorm(self.output_dim) for _ in self.layers) if layer_norm else None
@@ -80,14 +81,14 @@ class RecurrentStack(nn.Module):
         """One step of all layers: B×X tensors, side by side the first layer's input, and the state before → output of
         the top layer, B×H, and the state after."""
         after: List[LayerState] = []
-        below: Optional[Tensor] = None
+        below = inputs[0]  # until the first layer has left something
         for depth, layer in enumerate(self.layers):
-            of_layer = inputs if below is None else (self.dropout(below),)
+            of_layer: Sequence[Tensor] = (self.dropout(below),) if depth else inputs
             after.append(layer(of_layer, state[depth], once(layer.weights)))
             below = self._leave(depth, after[-1][0], below)
         return below, after
 
-    def _leave(self, depth: int, h: Tensor, below: Optional[Tensor]) -> Tensor:
+    def _leave(self, depth: int, h: Tensor, below: Tensor) -> Tensor:
         """What leaves a layer: its state, with the residual connection and the norm where they are asked for."""
         if self.residual and depth:
             h = h + below
