@@ -185,11 +185,22 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             assert output.readout is not None  # it is read at every step
             features.append(self._project(output.readout))
             if t + 1 < tokens.size(1):
-                with torch.no_grad():
-                    logits = self.vocabulary(features[-1]).type_as(self.vocabulary.weight)
-                    logits[:, self.dictionary.pad()] = float("-inf")
-                word = torch.where(is_true[:, t + 1], tokens[:, t + 1], sampling.words(logits))
+                word = self._sampled(features[-1], tokens[:, t + 1], ~is_true[:, t + 1], sampling)
         return Steps(torch.stack(features, dim=1), _weights(outputs), carry)
+
+    @torch.no_grad()
+    def _sampled(self, features: Tensor, true: Tensor, is_own: Tensor, sampling: ScheduledSampling) -> Tensor:
+        """Next words, B: those of ``true``, and the model's own where ``is_own``, for which alone the CPU works out the
+        logits; a GPU would have to be waited for to know which they are."""
+        rows = is_own.nonzero().squeeze(1) if is_own.device.type == "cpu" else None
+        if rows is not None:
+            if not len(rows):
+                return true
+            features = features[rows]
+        logits = self.vocabulary(features).type_as(self.vocabulary.weight)
+        logits[:, self.dictionary.pad()] = float("-inf")
+        own = sampling.words(logits)
+        return torch.where(is_own, own, true) if rows is None else true.index_copy(0, rows, own)
 
     def _read(self, outputs: List[StepOutput], words: Tensor) -> Tensor:
         """r of all steps, B×T×R; worked out here, all at once, where no step has read it."""
