@@ -73,14 +73,16 @@ class Attention(nn.Module):
         (rows, steps, _), beam = query.shape, memory.beam
         if self.query_projection is not None:
             query = self.query_projection(query)
-        # the hypotheses of a sentence are further steps of that sentence: values and keys are never expanded
-        query = query.reshape(rows // beam, beam * steps, -1)
+        if beam > 1:  # the hypotheses of a sentence are further steps of it: values and keys are never expanded
+            query = query.reshape(rows // beam, beam * steps, -1)
         state = tree_map(lambda tensor: tensor.unflatten(0, (-1, beam)), state or {})
         scores = self._ask("score", state, query, memory.keys)
         weights = self._ask("normalizer", state, scores, memory.padding_mask)
         context = multiply(self.dropout(weights), memory.values).type_as(query)
         state = tree_map(lambda tensor: tensor.flatten(0, 1), state)
-        return Attended(context.reshape(rows, steps, -1), weights.reshape(rows, steps, -1), state)
+        if beam > 1:
+            context, weights = context.reshape(rows, steps, -1), weights.reshape(rows, steps, -1)
+        return Attended(context, weights, state)
 
     def _ask(self, name: str, state: Dict[str, Tree], *inputs) -> Tensor:
         """What a part gives; what it remembers is put into ``state``."""

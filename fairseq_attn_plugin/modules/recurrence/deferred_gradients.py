@@ -154,16 +154,24 @@ class LinearProduct(_Kept):
             self.known_dtype = known.dtype
             self.known_first = known.transpose(0, 1).to(matrix.dtype).contiguous()
             of_known = torch.matmul(self.known_first, matrix[:, : self.known_width].t())
-            self.of_known = (of_known if bias is None else of_known.add_(bias)).unbind(0)
+            self.of_known: List[Optional[Tensor]] = [*(of_known if bias is None else of_known.add_(bias))]
 
     def forward(self, parts: Sequence[Tensor], step: int) -> Tuple[Tensor, Optional[Tensor]]:
         """N×X tensors, side by side the unknown columns at this step → N×G, and what the gradient needs."""
         if not parts:
-            return self.of_known[step].to(self.known_dtype, copy=True), None
+            return self._added(step, self.known_first.new_empty(self.known_first.size(1), 0)).to(self.known_dtype), None
         dtype, x = parts[0].dtype, self._side_by_side(parts)
         if self.known is not None:
-            return torch.addmm(self.of_known[step], x, self.columns_t).to(dtype), x
+            return self._added(step, x).to(dtype), x
         return affine(x, self.columns_t, self.bias, dtype), x
+
+    def _added(self, step: int, x: Tensor) -> Tensor:
+        """Product of the unknown columns, added to that of the known ones; in its place, as long as that is unused."""
+        of_known, self.of_known[step] = self.of_known[step], None
+        if of_known is None:
+            of_known = torch.mm(self.known_first[step], self.matrix[:, : self.known_width].t())
+            of_known = of_known if self.bias is None else of_known.add_(self.bias)
+        return of_known.addmm_(x, self.columns_t).data  # with a version of its own, not that of all steps
 
     def _side_by_side(self, parts: Sequence[Tensor]) -> Tensor:
         """The input of a call, written where the gradient of W will read it."""
