@@ -3,6 +3,7 @@
 import gc
 import weakref
 from contextlib import nullcontext
+from itertools import zip_longest
 
 import pytest
 import torch
@@ -88,6 +89,38 @@ def test_gradients_equal_finite_differences(score, cell, query):
         return logits, extra["attn"][0]
 
     assert torch.autograd.gradcheck(outputs, tuple(model.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("score, cell", [*zip_longest(ATTENTION_SCORES.names(), CELLS.names(), fillvalue="lstm")])
+def test_plain_products_can_be_differentiated_twice_and_by_transforms(score, cell):
+    task = toy_task()
+    model = build(task, **mechanism(score, "previous", cell=cell, encoder_direction="uni")).double()
+    source, lengths, previous = batch(task)
+    previous[previous == task.target_dictionary.pad()] = task.target_dictionary.nspecial  # padding has no gradient
+    with torch.no_grad():
+        encoded = model.encoder(source, lengths)
+        for parameter in model.decoder.parameters():
+            parameter.mul_(0.125)
+    names, values = zip(*model.decoder.named_parameters())
+
+    def loss(*parameters):
+        logits = torch.func.functional_call(model.decoder, dict(zip(names, parameters)), (previous, encoded))[0]
+        return logits.logsumexp(dim=2).pow(2).sum()
+
+    def gradients(*parameters):
+        return torch.func.grad(loss, argnums=tuple(range(len(values))))(*(value.detach() for value in parameters))
+
+    given = torch.autograd.grad(loss(*values), values, allow_unused=True, materialize_grads=True)
+    torch.testing.assert_close(gradients(*values), given)
+    direction = [torch.rand_like(value) - 0.5 for value in values]
+    with plain_products():
+        _, curvature = torch.autograd.functional.hvp(loss, values, tuple(direction))
+    step = 1e-5
+    ahead, behind = (
+        gradients(*(value + sign * step * part for value, part in zip(values, direction))) for sign in (1, -1)
+    )
+    for one, other, expected in zip(ahead, behind, curvature):
+        torch.testing.assert_close((one - other) / (2 * step), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("reads", [["logits"], ["weights"]])

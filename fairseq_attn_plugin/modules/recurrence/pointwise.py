@@ -1,4 +1,7 @@
-"""Arithmetic of a step in few calls, with its gradient written out: gates of the LSTM and the GRU, additive scores."""
+"""Arithmetic of a step in few calls, with its gradient written out: gates of the LSTM and the GRU, additive scores.
+
+Where ``only_plain``, each is its formula in PyTorch's own calls: the reference, which can be differentiated twice.
+"""
 
 from typing import Optional, Tuple
 
@@ -8,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .deferred_gradients import GradientRoom
-from .shared_products import once
+from .shared_products import once, only_plain
 
 sigmoid_backward_to = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward_to = torch.ops.aten.tanh_backward.grad_input
@@ -25,6 +28,10 @@ def lstm_gates(gates: Tensor, c: Tensor) -> Tuple[Tensor, ...]:
     Returns:
         h' and c', B×H.
     """
+    if only_plain():
+        i, f, g, o = gates.chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c), c
     if gates.device.type == "cuda":
         zeros = once(_zeros, gates.shape, gates.dtype, gates.device)  # it takes the gates as a sum of two
         return _in_their_type(torch.ops.aten._thnn_fused_lstm_cell, gates, zeros, c)[:2]
@@ -43,6 +50,12 @@ def gru_gates(of_input: Tensor, of_state: Tensor, h: Tensor) -> Tensor:
     Returns:
         h', B×H.
     """
+    if only_plain():
+        reset, update, new = of_input.chunk(3, dim=1)
+        reset_of_state, update_of_state, new_of_state = of_state.chunk(3, dim=1)
+        update = torch.sigmoid(update + update_of_state)
+        new = torch.tanh(new + torch.sigmoid(reset + reset_of_state) * new_of_state)
+        return (1 - update) * new + update * h
     if of_input.device.type == "cuda":
         return _in_their_type(torch.ops.aten._thnn_fused_gru_cell, of_input, of_state, h)[0]
     return GRUGates.apply(of_input, of_state, h)
@@ -62,6 +75,9 @@ def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, dtype: torch.dt
     Returns:
         B×T×S in the type of ``query``.
     """
+    if only_plain():
+        hidden = torch.tanh(query.to(dtype).unsqueeze(2) + keys.to(dtype).unsqueeze(1))
+        return torch.matmul(hidden, vector.to(dtype)).to(query.dtype)
     if query.device.type != "cpu":
         return AdditiveScores.apply(query, keys, once(_cast, keys, dtype), vector, None)
     doubled = once(torch.mul, keys, 2)

@@ -133,7 +133,8 @@ _only_plain: ContextVar[bool] = ContextVar("only_plain", default=False)
 
 @contextmanager
 def plain_products() -> Iterator[None]:
-    """All loops that begin within the block run with ``PlainProducts``, as a second derivative needs it."""
+    """All loops that begin within the block run with ``PlainProducts``, and without any gradient that is written out,
+    as a second derivative needs it."""
     before = _only_plain.set(True)
     try:
         yield
@@ -141,12 +142,18 @@ def plain_products() -> Iterator[None]:
         _only_plain.reset(before)
 
 
+def only_plain() -> bool:
+    """Whether all arithmetic must be PyTorch's own: within :func:`plain_products`, and under ``torch.func``'s
+    transforms, which a hand-written gradient does not know."""
+    return _only_plain.get() or torch._C._are_functorch_transforms_active()
+
+
 def products_for(
     dtype: Optional[torch.dtype], ready: Optional["ReadyWeights"] = None, steps: int = 0
 ) -> PlainProducts:
-    """Products for one loop, or for one search: plain ones within :func:`plain_products` and under ``torch.func``'s
-    transforms. For the arguments see :class:`SharedProducts`."""
-    if _only_plain.get() or torch._C._are_functorch_transforms_active():
+    """Products for one loop, or for one search: plain ones where :func:`only_plain`. For the arguments see
+    :class:`SharedProducts`."""
+    if only_plain():
         return PlainProducts()
     return SharedProducts(dtype, ready, steps)
 
