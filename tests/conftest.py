@@ -1,17 +1,39 @@
-"""fairseq's commands, run in this process: importing fairseq takes longer than what the tests do with it."""
+"""fairseq's commands, run in this process: importing fairseq takes longer than what the tests do with it.
 
+Nothing of fairseq is imported here before a test asks for it: the process that hands out the tests runs none.
+"""
+
+import copy
 import importlib
 import sys
 
 import pytest
-from fairseq import checkpoint_utils
-from fairseq_commands import PLUGIN
+
+
+@pytest.fixture(scope="session")
+def parsed_overrides():
+    """fairseq hands hydra every option of a command as text to be parsed, 300 of them, most the same every time: what
+    was parsed once in this process is copied."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parse, parsed = OverridesParser.parse_rule, {}
+
+    def parse_rule(self, text, rule):
+        if (text, rule) not in parsed:
+            parsed[text, rule] = parse(self, text, rule)
+        return copy.deepcopy(parsed[text, rule])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OverridesParser, "parse_rule", parse_rule)
+        yield
 
 
 @pytest.fixture
-def command(monkeypatch, capfd):
+def command(monkeypatch, capfd, parsed_overrides):
     """command(name, options...) runs ``fairseq-<name> --user-dir ...`` and returns its stdout; ``command.stderr`` is
     what it said there."""
+    from fairseq import checkpoint_utils
+    from fairseq_commands import PLUGIN
 
     def run(name, *options):
         given = [word for option in options for word in str(option).split()]
