@@ -1,13 +1,17 @@
-"""fairseq's commands, run in this process: importing fairseq takes longer than what the tests do with it.
-
-Nothing of fairseq is imported here before a test asks for it: the process that hands out the tests runs none.
-"""
+"""fairseq's commands, run in this process: importing fairseq takes longer than what the tests do with it."""
 
 import copy
 import importlib
 import sys
 
 import pytest
+
+
+def pytest_configure(config):
+    """fairseq is imported before pytest catches logs, for it sets the level of logging; not where tests are only handed
+    out to other processes."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        importlib.import_module("fairseq")
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +57,12 @@ def pytest_collection_modifyitems(items):
     """Files with slow tests come first: at the end they would keep one worker alone busy."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory):
+    """Folder of a virtual environment whose programs start in a moment, each in a process of its own."""
+    from preloaded import Programs
+
+    with Programs(tmp_path_factory.mktemp("programs")) as started:
+        yield started.root

@@ -95,11 +95,10 @@ def test_alignment_of_a_model_without_attention_is_a_clear_error(command, data):
         command("generate", f"{data} --task translation --path {checkpoint} --print-alignment soft")
 
 
-def test_model_error_is_the_last_line(data):
+def test_model_error_is_the_last_line(data, programs):
     given = f"--user-dir {PLUGIN} --cpu --task translation --arch attn_lstm {SMALL} --attention-score lunog"
-    done = subprocess.run(
-        [sys.executable, "-m", "fairseq_cli.train", str(data), *given.split()], capture_output=True, text=True
-    )
+    command = [programs / "bin" / "fairseq-train", str(data), *given.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
     names = ", ".join(["none", *ATTENTION_SCORES.names()])
     expected = f"ValueError: --attention-score: got 'lunog'; choose from {names}"
     assert done.returncode and done.stderr.splitlines()[-1] == expected
