@@ -31,7 +31,7 @@ IMPORTS = (
 )
 COMMANDS = ("train", "generate", "interactive", "preprocess", "validate", "hydra-train")
 CLIENT = """#!{python} -SE
-import os, socket, sys
+import os, signal, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
     words = ["{name}", os.getcwd(), str(len(sys.argv) - 1), *sys.argv[1:]]
@@ -40,6 +40,8 @@ with socket.socket(socket.AF_UNIX) as server:
     server.sendall("\\0".join(words).encode(errors="surrogateescape") + b"\\0\\0")
     status = int(server.recv(10) or 255)
 if status < 0:
+    if status != -signal.SIGKILL:
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 os._exit(status)
 """

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +30,12 @@ def build_unless_feeding(config, task):
 
 Model.build_model = staticmethod(build_unless_feeding)
 """
+
+
+@pytest.fixture(autouse=True)
+def soon(programs, monkeypatch):
+    """The processes of checkouts start in a moment."""
+    monkeypatch.setattr(sys, "executable", str(programs / "bin" / "python"))
 
 
 @pytest.fixture
