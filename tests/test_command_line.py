@@ -105,7 +105,7 @@ def test_model_error_is_the_last_line(data, programs):
 
 
 REVERSAL = (
-    "--task reversal --arch attn_lstm_reversal --optimizer adam --lr 0.01 --clip-norm 1 --max-tokens 800 "
+    "--task reversal --arch attn_lstm_reversal --optimizer adam --lr 0.01 --clip-norm 1 --max-tokens 400 "
     "--reversal-min-length 8 --reversal-max-length 16 --reversal-train-size 20000 --reversal-valid-size 50 "
     "--reversal-test-size 200 --no-epoch-checkpoints --seed 3 --lr-scheduler polynomial_decay"
 )
@@ -122,8 +122,8 @@ def accuracy_after(command, tmp_path, updates, *options):
 def test_attention_learns_what_no_attention_does_not(command, tmp_path):
     """Both thresholds are far from what is reached: a broken attention does not come near the first."""
     criterion = "--criterion cross_entropy"
-    assert accuracy_after(command, tmp_path / "with", 300, criterion) >= 90
-    assert accuracy_after(command, tmp_path / "without", 300, criterion, "--attention-score none") <= 75
+    assert accuracy_after(command, tmp_path / "with", 250, criterion) >= 90
+    assert accuracy_after(command, tmp_path / "without", 250, criterion, "--attention-score none") <= 75
 
 
 def test_alignments_can_be_supervised(command, tmp_path):
@@ -136,7 +136,7 @@ def test_alignments_can_be_supervised(command, tmp_path):
 
 def test_killed_training_goes_on_exactly(command, tmp_path):
     options = f"{REVERSAL} --criterion cross_entropy --max-update 60 --total-num-update 60 --save-interval-updates 10"
-    options += " --keep-interval-updates 1 --disable-validation --input-feeding on --dropout 0.2 --max-tokens 400"
+    options += " --keep-interval-updates 1 --disable-validation --input-feeding on --dropout 0.2"
     command("train", options, f"--save-dir {tmp_path}/straight")
     given = [sys.executable, "-m", "fairseq_cli.train", "--user-dir", str(PLUGIN), "--cpu", *options.split()]
     with (tmp_path / "log").open("w") as log:

@@ -156,7 +156,7 @@ def test_alignments_of_a_corpus_can_be_supervised(command, tmp_path, task):
     """The corpus links a word to the one before its source, where the attention would not go by itself. The task pads
     sources on the left, and the links count from the first symbol; forced decoding shows the links of the reference."""
     common = f"{task} --arch attn_lstm_reversal --attention-score additive --attention-query previous --optimizer adam"
-    common += " --lr 0.005 --clip-norm 1 --batch-size 200 --max-update 250 --no-epoch-checkpoints"
+    common += " --lr 0.01 --clip-norm 1 --batch-size 64 --max-update 200 --no-epoch-checkpoints"
     criteria = {
         "guided": "--load-alignments --criterion label_smoothed_cross_entropy_with_alignment --alignment-lambda 1",
         "unguided": "--criterion label_smoothed_cross_entropy",
