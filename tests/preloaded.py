@@ -34,7 +34,7 @@ CLIENT = """#!{python} -SE
 import os, signal, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    words = ["{name}", os.getcwd(), str(len(sys.argv) - 1), *sys.argv[1:]]
+    words = [{path!r}, os.getcwd(), str(len(sys.argv) - 1), *sys.argv[1:]]
     words += [f"{{name}}={{value}}" for name, value in os.environ.items()]
     socket.send_fds(server, [b"x"], [0, 1, 2])
     server.sendall("\\0".join(words).encode(errors="surrogateescape") + b"\\0\\0")
@@ -55,7 +55,8 @@ class Programs:
         (folder / "bin").mkdir()
         for name in ("python", *(f"fairseq-{command}" for command in COMMANDS)):
             path = folder / "bin" / name
-            path.write_text(CLIENT.format(python=os.path.realpath(sys.executable), address=self.address, name=name))
+            python = os.path.realpath(sys.executable)
+            path.write_text(CLIENT.format(python=python, address=self.address, path=str(path)))
             path.chmod(0o755)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen([sys.executable, __file__, self.address], env=environment)
@@ -98,12 +99,12 @@ def attend(connection: socket.socket) -> None:
     text = b""
     while not text.endswith(b"\0\0"):
         text += connection.recv(1 << 16)
-    name, folder, count, *words = text[:-2].decode(errors="surrogateescape").split("\0")
+    path, folder, count, *words = text[:-2].decode(errors="surrogateescape").split("\0")
     pid = os.fork()
     if pid == 0:
         connection.close()
-        become(files, folder, dict(word.split("=", 1) for word in words[int(count) :]))
-        leave_with(lambda: run(name, words[: int(count)]))
+        become(path, files, folder, dict(word.split("=", 1) for word in words[int(count) :]))
+        leave_with(lambda: run(os.path.basename(path), words[: int(count)]))
     ended = os.pidfd_open(pid)
     if ended not in select.select([ended, connection], [], [])[0]:
         os.kill(pid, signal.SIGKILL)
@@ -114,7 +115,8 @@ def attend(connection: socket.socket) -> None:
         os._exit(0)
 
 
-def become(files, folder, environment) -> None:
+def become(path, files, folder, environment) -> None:
+    sys.executable = f"{os.path.dirname(path)}/python"
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
