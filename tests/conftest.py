@@ -54,9 +54,12 @@ def command(monkeypatch, capfd, parsed_overrides):
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first: at the end they would keep one worker alone busy."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Tests that say how slow they are come first, the slowest before all, then files with slow tests: at the end they
+    would keep one worker alone busy."""
+    marks = {item: item.get_closest_marker("slow") for item in items}
+    slow = {item.path for item, mark in marks.items() if mark}
+    seconds = {item: mark.kwargs.get("seconds", 0) if mark else 0 for item, mark in marks.items()}
+    items.sort(key=lambda item: (-seconds[item], item.path not in slow))
 
 
 @pytest.fixture(scope="session")

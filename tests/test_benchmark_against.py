@@ -50,6 +50,7 @@ def old(tmp_path):
     return package.parent
 
 
+@pytest.mark.slow(seconds=20)
 def test_systems_of_another_checkout_stand_beside_ours(old, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(WORKLOADS, "tiny", TINY)
     output = tmp_path / "results.json"

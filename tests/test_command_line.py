@@ -119,6 +119,7 @@ def accuracy_after(command, tmp_path, updates, *options):
     return float(re.search(r"length=all sentence_accuracy=([\d.]+)", text).group(1))
 
 
+@pytest.mark.slow(seconds=20)
 def test_attention_learns_what_no_attention_does_not(command, tmp_path):
     """Both thresholds are far from what is reached: a broken attention does not come near the first."""
     criterion = "--criterion cross_entropy"
@@ -126,6 +127,7 @@ def test_attention_learns_what_no_attention_does_not(command, tmp_path):
     assert accuracy_after(command, tmp_path / "without", 250, criterion, "--attention-score none") <= 75
 
 
+@pytest.mark.slow(seconds=10)
 def test_alignments_can_be_supervised(command, tmp_path):
     guided = "--attention-score additive --attention-query previous --alignment-lambda 1 --label-smoothing 0"
     criterion = "--criterion label_smoothed_cross_entropy_with_alignment"
@@ -134,6 +136,7 @@ def test_alignments_can_be_supervised(command, tmp_path):
     assert alignment_accuracy(text) > 0.9
 
 
+@pytest.mark.slow(seconds=15)
 def test_killed_training_goes_on_exactly(command, tmp_path):
     options = f"{REVERSAL} --criterion cross_entropy --max-update 60 --total-num-update 60 --save-interval-updates 10"
     options += " --keep-interval-updates 1 --disable-validation --input-feeding on --dropout 0.2"

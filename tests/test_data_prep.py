@@ -346,7 +346,7 @@ def test_a_stage_that_fails_is_not_finished(tmp_path):
     assert (tmp_path / "clean" / "fingerprint").read_text() == "new"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_killed_anywhere_it_ends_the_same(corpus, prepared, tmp_path):
     """SIGKILL while each stage is at work, over an older folder; then again, which ends with the same files.
 

@@ -307,6 +307,7 @@ def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):
     assert result.returncode == 1 and "failed: ValueError: --lr: got x" in last_line(result)
 
 
+@pytest.mark.slow(seconds=50)
 def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path, programs):
     """Programs of the environment until it is killed; what goes on from there starts sooner."""
     corpus = write_parallel_corpus(tmp_path / "raw", {"train": 1500, "valid": 30, "test": 33})

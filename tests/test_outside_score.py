@@ -36,7 +36,7 @@ def run(programs):
     return run
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=55)
 def test_the_example_of_the_readme(tmp_path, command, run):
     """In processes of its own: here the score is not registered. Without attention half of the sentences are right."""
     found = EXAMPLE.search(README.read_text(encoding="utf-8"))

@@ -174,6 +174,7 @@ def test_second_run_on_one_folder_is_refused(checkout):
     assert result.returncode == 1 and "another run" in last_line(result) and checkout.calls() == []
 
 
+@pytest.mark.slow(seconds=20)
 def test_real_tools_on_a_tiny_problem(checkout):
     (checkout.root / "fairseq_attn_plugin").symlink_to(ROOT / "fairseq_attn_plugin")
     tiny = "--reversal-train-size 100 --reversal-valid-size 20 --reversal-test-size 20 --reversal-long-size 5"

@@ -72,6 +72,7 @@ def test_outputs_and_gradients_equal_the_reference(options, dtype, tolerance, fi
     assert_same(model, batch(task, left_pad=True), tolerance=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "score, cell, query", combinations([ATTENTION_SCORES.names(), CELLS.names(), ("current", "previous")])
 )

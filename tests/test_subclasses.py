@@ -107,6 +107,7 @@ def assert_beams_have_the_scores_of_teacher_forcing(model, task, source, lengths
 TOLERANCE_AND_SIZE = {"float32": (1e-4, 1.0), "bfloat16": (0.04, 0.5)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case, feeding, dtype", combinations([list(CASES), ("on", "off"), list(TOLERANCE_AND_SIZE)]))
 def test_a_subclass_computes_the_same_everywhere(case, feeding, dtype, monkeypatch):
     """Plain products are the reference; teacher forcing, scheduled sampling and both searches give the same."""

@@ -86,6 +86,7 @@ def hard_lines(sentences, size=1000):
     return ["der hund.", "der hund.", *lines[2:]]
 
 
+@pytest.mark.slow(seconds=10)
 def test_a_thousand_hard_lines(model, translate):
     folder = model()
     lines = hard_lines(read_lines(folder.parent / "text" / "train.de"))

@@ -151,6 +151,7 @@ def last_validation(log):
 # Supervised alignments
 
 
+@pytest.mark.slow(seconds=35)
 @pytest.mark.parametrize("task", ["translation"], indirect=True)
 def test_alignments_of_a_corpus_can_be_supervised(command, tmp_path, task):
     """The corpus links a word to the one before its source, where the attention would not go by itself. The task pads
