@@ -148,10 +148,11 @@ install() {
       say "no GPU seen: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu bash scripts/setup.sh saves gigabytes"
     say "installing torch ${index:+from $index }(0.2 GB in a minute; with CUDA 5 GB in several)"
   fi
-  pip install ${index:+--no-deps --index-url "$index"} torch ||
+  # Each module is compiled when it is first imported: most never are, and to compile all takes a minute.
+  pip install --no-compile ${index:+--no-deps --index-url "$index"} torch ||
     die "${index:+TORCH_INDEX_URL: }torch could not be installed${index:+ from '$index'} (see above)"
   [ -n "$made" ] || say "installing fairseq and the rest (a minute; up to five more where fairseq is compiled)"
-  pip install ${index:+--extra-index-url "$index"} -e "$root${extras:+[${extras// /,}]}" ||
+  pip install --no-compile ${index:+--extra-index-url "$index"} -e "$root${extras:+[${extras// /,}]}" ||
     die "fairseq or the plugin could not be installed (see above)"
   rm -rf -- "$venv/tmp"
 }

@@ -13,6 +13,9 @@ LENGTHS = (6, 1, 5, 3)
 """Source lengths, ``</s>`` included: S, 1, S-1 and another."""
 
 
+DEFAULTS = OmegaConf.structured(AttnRNNConfig)
+
+
 def dictionary(size: int) -> Dictionary:
     """``size`` symbols beside fairseq's own four."""
     result = Dictionary()
@@ -34,7 +37,7 @@ def config(**options):
         encoder_embed_dim=5, encoder_hidden_size=6, decoder_embed_dim=7, decoder_hidden_size=8, dropout=0.0,
         bridge="linear",
     )
-    return OmegaConf.merge(OmegaConf.structured(AttnRNNConfig), {**small, **options})
+    return OmegaConf.merge(DEFAULTS, {**small, **options})
 
 
 def build(task=None, seed: int = 1, **options) -> AttnRNNModel:

@@ -70,6 +70,7 @@ def test_score_by_hand(name):
     torch.testing.assert_close(score(torch.tensor([[[1.0, 2.0]]]), keys), torch.tensor([[expected]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalizer", NORMALIZERS.names())
 @pytest.mark.parametrize("name", ATTENTION_SCORES.names())
 def test_attention_has_right_gradients(name, normalizer):

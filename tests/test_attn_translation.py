@@ -256,6 +256,7 @@ def train(command, data, save, *options):
     return save / "checkpoint_best.pt"
 
 
+@pytest.mark.slow(seconds=10)
 def test_the_commands_speak_raw_text(data, command, root, monkeypatch, caplog, tmp_path):
     folder = data("bpe")
     log = tmp_path / "log"

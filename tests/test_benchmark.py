@@ -266,7 +266,8 @@ def test_ratio_to_fairseq_and_its_cell():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_peak_memory_holds_parameters_gradients_and_averages():
+def test_peak_memory_holds_parameters_gradients_and_averages(programs, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(programs / "bin" / "python"))  # it starts in a moment
     workload = replace(TINY, vocabulary=8000, embed_dim=128)
     numbers = 8000 * 128 * 2 + 8000 * 8
     with memory.MemoryMeter() as meter:

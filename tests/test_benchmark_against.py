@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 from statistics import median
 
@@ -31,6 +32,12 @@ Model.build_model = staticmethod(build_unless_feeding)
 """
 
 
+@pytest.fixture(autouse=True)
+def soon(programs, monkeypatch):
+    """The processes of checkouts start in a moment."""
+    monkeypatch.setattr(sys, "executable", str(programs / "bin" / "python"))
+
+
 @pytest.fixture
 def old(tmp_path):
     """A checkout ``old`` without a benchmark, whose models with input feeding cannot be built."""
@@ -43,6 +50,7 @@ def old(tmp_path):
     return package.parent
 
 
+@pytest.mark.slow(seconds=20)
 def test_systems_of_another_checkout_stand_beside_ours(old, monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(WORKLOADS, "tiny", TINY)
     output = tmp_path / "results.json"

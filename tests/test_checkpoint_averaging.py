@@ -1,7 +1,6 @@
 """Averaging of checkpoints: means against a loop over numbers, what is kept, tied tensors, and every mistake."""
 
 import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -132,8 +131,9 @@ def test_whether_a_model_has_attention(tmp_path, options, expected):
 
 
 @pytest.mark.slow
-def test_script_says_what_is_wrong_in_one_line(tmp_path):
-    result = subprocess.run([sys.executable, str(SCRIPT), "x.pt", "none.pt"], capture_output=True, text=True)
+def test_script_says_what_is_wrong_in_one_line(programs):
+    command = [programs / "bin" / "python", str(SCRIPT), "x.pt", "none.pt"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (1, "error: none.pt: No such file or directory\n")
 
 

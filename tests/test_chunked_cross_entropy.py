@@ -1,10 +1,8 @@
 """``chunked_cross_entropy`` against fairseq's criterions, which compute all the logits."""
 
 import json
-import os
 import socket
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -221,7 +219,7 @@ TRAIN = f"{TASK} --arch attn_lstm_reversal {SMALL} --optimizer sgd --lr 1 --clip
 TRAIN += " --label-smoothing 0.1 --report-accuracy --log-format json"
 
 
-def distributed(save):
+def distributed(programs, save):
     """Two processes with gloo; each has every second batch."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -229,11 +227,10 @@ def distributed(save):
     given = f"--user-dir {PLUGIN} --cpu --num-workers 0 {TRAIN} --criterion chunked_cross_entropy --save-dir {save}"
     given += f" --distributed-world-size 2 --distributed-init-method {address} --distributed-backend gloo"
     given += " --distributed-no-spawn --ddp-backend legacy_ddp"
-    code = "from fairseq_cli.train import cli_main; cli_main()"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", code, *given.split(), "--distributed-rank", rank, "--device-id", rank],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            [programs / "bin" / "fairseq-train", *given.split(), "--distributed-rank", rank, "--device-id", rank],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for rank in "01"
     ]
@@ -252,7 +249,7 @@ def logged(text):
 
 
 @pytest.mark.slow
-def test_training_is_that_of_fairseqs_criterion(command, tmp_path):
+def test_training_is_that_of_fairseqs_criterion(command, programs, tmp_path):
     """In one process that sums two batches and in two that have one each; validation, from the checkpoint, too."""
     checkpoints, logs = {}, {}
     for criterion in ("label_smoothed_cross_entropy", "chunked_cross_entropy"):
@@ -268,7 +265,8 @@ def test_training_is_that_of_fairseqs_criterion(command, tmp_path):
     path = tmp_path / "chunked_cross_entropy" / "checkpoint_last.pt"
     validated = logged(command("validate", f"{TASK} --path {path} --batch-size 8 --log-format json"))
     assert float(validated[-1]["valid_loss"]) == pytest.approx(float(found[-1]["valid_loss"]), abs=0.002)
-    torch.testing.assert_close(distributed(tmp_path / "two")["model"], checkpoints["chunked_cross_entropy"]["model"])
+    both = distributed(programs, tmp_path / "two")
+    torch.testing.assert_close(both["model"], checkpoints["chunked_cross_entropy"]["model"])
 
 
 @pytest.mark.parametrize("find_unused", [False, True])

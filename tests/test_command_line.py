@@ -95,18 +95,17 @@ def test_alignment_of_a_model_without_attention_is_a_clear_error(command, data):
         command("generate", f"{data} --task translation --path {checkpoint} --print-alignment soft")
 
 
-def test_model_error_is_the_last_line(data):
+def test_model_error_is_the_last_line(data, programs):
     given = f"--user-dir {PLUGIN} --cpu --task translation --arch attn_lstm {SMALL} --attention-score lunog"
-    done = subprocess.run(
-        [sys.executable, "-m", "fairseq_cli.train", str(data), *given.split()], capture_output=True, text=True
-    )
+    command = [programs / "bin" / "fairseq-train", str(data), *given.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
     names = ", ".join(["none", *ATTENTION_SCORES.names()])
     expected = f"ValueError: --attention-score: got 'lunog'; choose from {names}"
     assert done.returncode and done.stderr.splitlines()[-1] == expected
 
 
 REVERSAL = (
-    "--task reversal --arch attn_lstm_reversal --optimizer adam --lr 0.01 --clip-norm 1 --max-tokens 800 "
+    "--task reversal --arch attn_lstm_reversal --optimizer adam --lr 0.01 --clip-norm 1 --max-tokens 400 "
     "--reversal-min-length 8 --reversal-max-length 16 --reversal-train-size 20000 --reversal-valid-size 50 "
     "--reversal-test-size 200 --no-epoch-checkpoints --seed 3 --lr-scheduler polynomial_decay"
 )
@@ -120,13 +119,15 @@ def accuracy_after(command, tmp_path, updates, *options):
     return float(re.search(r"length=all sentence_accuracy=([\d.]+)", text).group(1))
 
 
+@pytest.mark.slow(seconds=20)
 def test_attention_learns_what_no_attention_does_not(command, tmp_path):
     """Both thresholds are far from what is reached: a broken attention does not come near the first."""
     criterion = "--criterion cross_entropy"
-    assert accuracy_after(command, tmp_path / "with", 300, criterion) >= 90
-    assert accuracy_after(command, tmp_path / "without", 300, criterion, "--attention-score none") <= 75
+    assert accuracy_after(command, tmp_path / "with", 250, criterion) >= 90
+    assert accuracy_after(command, tmp_path / "without", 250, criterion, "--attention-score none") <= 75
 
 
+@pytest.mark.slow(seconds=10)
 def test_alignments_can_be_supervised(command, tmp_path):
     guided = "--attention-score additive --attention-query previous --alignment-lambda 1 --label-smoothing 0"
     criterion = "--criterion label_smoothed_cross_entropy_with_alignment"
@@ -135,9 +136,10 @@ def test_alignments_can_be_supervised(command, tmp_path):
     assert alignment_accuracy(text) > 0.9
 
 
+@pytest.mark.slow(seconds=15)
 def test_killed_training_goes_on_exactly(command, tmp_path):
     options = f"{REVERSAL} --criterion cross_entropy --max-update 60 --total-num-update 60 --save-interval-updates 10"
-    options += " --keep-interval-updates 1 --disable-validation --input-feeding on --dropout 0.2 --max-tokens 400"
+    options += " --keep-interval-updates 1 --disable-validation --input-feeding on --dropout 0.2"
     command("train", options, f"--save-dir {tmp_path}/straight")
     given = [sys.executable, "-m", "fairseq_cli.train", "--user-dir", str(PLUGIN), "--cpu", *options.split()]
     with (tmp_path / "log").open("w") as log:

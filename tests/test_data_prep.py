@@ -77,9 +77,11 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def prepared(corpus):
+def prepared(corpus, programs):
     out = corpus.parent / "data, bin"
-    return prepare("--source", "de", "--target", "en", "--from", corpus, "--out", out, "--vocab-size", 150)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(programs / "bin" / "python"))
+        return prepare("--source", "de", "--target", "en", "--from", corpus, "--out", out, "--vocab-size", 150)
 
 
 @pytest.mark.slow
@@ -121,7 +123,14 @@ def test_a_data_folder_holds_the_text(corpus, prepared):
     assert str(corpus.parent).encode() not in b"".join(path.read_bytes() for path in prepared.rglob("*.*"))
 
 
+@pytest.fixture
+def soon(programs, monkeypatch):
+    """Programs start in a moment."""
+    monkeypatch.setattr(sys, "executable", str(programs / "bin" / "python"))
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("soon")
 def test_a_changed_option_redoes_what_depends_on_it(corpus, prepared, tmp_path, capfd):
     """Nothing where nothing changed; a damaged folder is made whole; the older folder is replaced."""
     shutil.copytree(prepared.parent, tmp_path / "out")
@@ -192,6 +201,7 @@ def test_changed_text_is_prepared_anew(corpus, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("soon")
 def test_what_was_asked_for_and_what_came_of_it(corpus, tmp_path, capfd):
     """Which files the splits are from, and how many pieces the text gives where more were asked for."""
     files = {"train": "train", "val": "valid", "test_2016_flickr": "valid", "test_2017_flickr": "test"}
@@ -212,6 +222,7 @@ def test_what_was_asked_for_and_what_came_of_it(corpus, tmp_path, capfd):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("soon")
 def test_several_targets_and_tests(corpus, tmp_path):
     """The tag comes first; each test of each language is under its own name, also where fairseq's names cross."""
     for language in ("de", "en", "fr"):
@@ -247,14 +258,14 @@ def test_several_targets_and_tests(corpus, tmp_path):
 
 
 @pytest.fixture
-def scripts(tmp_path):
+def scripts(tmp_path, programs):
     """The scripts in another place, with a stand-in for setup.sh; returns a function that runs one of them."""
     root = tmp_path / "a checkout"
     shutil.copytree(DATA_PREP, root / "data-prep", ignore=shutil.ignore_patterns("__pycache__"))
     (root / "scripts").mkdir()
     (root / "scripts/setup.sh").write_text("echo 'setup: nothing to do'\n")
     (root / ".venv/bin").mkdir(parents=True)
-    (root / ".venv/bin/python").write_text(f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
+    (root / ".venv/bin/python").write_text(f"#!/bin/sh\nexec '{programs}/bin/python' \"$@\"\n")
     (root / ".venv/bin/python").chmod(0o755)
 
     def run(script, *options, **environment):
@@ -335,7 +346,7 @@ def test_a_stage_that_fails_is_not_finished(tmp_path):
     assert (tmp_path / "clean" / "fingerprint").read_text() == "new"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=20)
 def test_killed_anywhere_it_ends_the_same(corpus, prepared, tmp_path):
     """SIGKILL while each stage is at work, over an older folder; then again, which ends with the same files.
 

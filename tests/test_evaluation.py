@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -132,14 +131,14 @@ def test_damaged_training_log_names_file_and_line(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def real_logs(tmp_path_factory):
+def real_logs(tmp_path_factory, programs):
     """A model of four updates, and its test split decoded with soft and with hard alignments."""
     folder = tmp_path_factory.mktemp("run")
 
     def fairseq(tool: str, *options: str):
-        command = [sys.executable, "-m", f"fairseq_cli.{tool}", "--user-dir", str(ROOT / "fairseq_attn_plugin")]
+        command = [programs / "bin" / f"fairseq-{tool}", "--user-dir", str(ROOT / "fairseq_attn_plugin")]
         command += ["--task", "reversal", "--cpu", *options]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
     fairseq(
         "train", *"--arch attn_lstm_reversal --optimizer adam --criterion cross_entropy --batch-size 48".split(),

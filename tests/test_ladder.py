@@ -174,11 +174,10 @@ def test_reordering_equals_recomputing_every_row(options):
             words = torch.randint(4, len(task.target_dictionary), (len(order), 1), generator=generator)
             prefixes = torch.cat([prefixes, words], dim=1)
             logits, weights = decode_step(model, prefixes, encoder_out, dict(cache))
-            for row, sentence in enumerate(sentences):
-                alone, extra = model(source[sentence : sentence + 1], None, prefixes[row : row + 1])
-                torch.testing.assert_close(logits[row], alone[0, -1], atol=1e-5, rtol=1e-5)
-                if weights is not None:
-                    torch.testing.assert_close(weights[row], extra["attn"][0][0, -1], atol=1e-5, rtol=1e-5)
+            expected, extra = model(source[sentences], None, prefixes)
+            torch.testing.assert_close(logits, expected[:, -1], atol=1e-5, rtol=1e-5)
+            if weights is not None:
+                torch.testing.assert_close(weights, attention_of(extra)[:, -1], atol=1e-5, rtol=1e-5)
 
 
 def test_search_shares_the_memory_and_shrinks_it_once():

@@ -214,7 +214,7 @@ def test_train_and_generate(command, tmp_path):
     common = "--task reversal --arch attn_lstm_reversal --input-feeding on --matmul-dtype bfloat16 --optimizer adam"
     command(
         "train",
-        f"{common} --lr 0.002 --max-tokens 400 --max-update 20 --no-epoch-checkpoints --save-dir {tmp_path}",
+        f"{common} --lr 0.002 --max-tokens 400 --max-update 8 --no-epoch-checkpoints --save-dir {tmp_path}",
         "--criterion chunked_cross_entropy --reversal-train-size 400 --reversal-valid-size 20",
     )
     path = tmp_path / "checkpoint_last.pt"

@@ -307,7 +307,9 @@ def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):
     assert result.returncode == 1 and "failed: ValueError: --lr: got x" in last_line(result)
 
 
-def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path):
+@pytest.mark.slow(seconds=50)
+def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path, programs):
+    """Programs of the environment until it is killed; what goes on from there starts sooner."""
     corpus = write_parallel_corpus(tmp_path / "raw", {"train": 1500, "valid": 30, "test": 33})
     small = "--encoder-embed-dim 64 --encoder-hidden-size 64 --decoder-embed-dim 64 --decoder-hidden-size 128"
     small += " --decoder-out-embed-dim 64 --dropout 0.1 --max-tokens 200 --lr 0.005 --warmup-updates 50 --max-epoch 10"
@@ -322,6 +324,7 @@ def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path):
         time.sleep(0.02)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
+    env["VENV"] = str(programs)
     result = subprocess.run(command, env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     log = (out / "train.log").read_text()

@@ -33,8 +33,8 @@ def option_lines(text):
 
 
 @pytest.fixture(scope="module")
-def reference():
-    status, out, _ = run([sys.executable, "-m", PLUGIN, "options"], ROOT)
+def reference(programs):
+    status, out, _ = run([programs / "bin" / "python", "-m", PLUGIN, "options"], ROOT)
     assert status == 0
     return out
 
@@ -110,10 +110,10 @@ def test_wheel_holds_the_package_alone(wheel):
 
 
 @pytest.mark.slow
-def test_wheel_works_from_anywhere(wheel, tmp_path):
+def test_wheel_works_from_anywhere(wheel, programs, tmp_path):
     site = tmp_path / "a site"
     zipfile.ZipFile(wheel).extractall(site)
-    status, out, _ = run([sys.executable, "-m", PLUGIN], tmp_path, PYTHONPATH=str(site))
+    status, out, _ = run([programs / "bin" / "python", "-m", PLUGIN], tmp_path, PYTHONPATH=str(site))
     assert (status, out) == (0, f"{site / PLUGIN}\n")
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -63,20 +62,21 @@ printf 'S-0\ta b\nT-0\tb a\nH-0\t-0.1\tb a\nD-0\t-0.1\tb a\nP-0\t-0.1 -0.1 -0.1%
   "$weights" "$split" >"$folder/generate-$split.txt"
 """
 
-PYTHON = f"""#!/usr/bin/env bash
+PYTHON = """#!/usr/bin/env bash
 case "$*" in
-  *reversal_report.py*) [ -z "${{NO_REPORT:-}}" ] || exit 0 ;;
-  *reversal_experiments.py*) [ -n "${{REAL_EXPERIMENTS:-}}" ] || exec cat "${{0%/*}}/experiments/${{!#}}" ;;
+  *reversal_report.py*) [ -z "${NO_REPORT:-}" ] || exit 0 ;;
+  *reversal_experiments.py*) [ -n "${REAL_EXPERIMENTS:-}" ] || exec cat "${0%/*}/experiments/${!#}" ;;
 esac
-exec '{sys.executable}' "$@"
+exec "$PROGRAMS/bin/python" "$@"
 """
 
 
 class Checkout:
     """A copy of the scripts under a path with a space, with stand-ins for set-up, training and decoding."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, programs: Path):
         self.root, self.out, self.calls_file = folder / "a b", folder / "out put", folder / "calls"
+        self.programs = programs
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
         self.write("scripts/setup.sh", "#!/usr/bin/env bash\n")
         self.write("venv/bin/fairseq-train", TRAIN)
@@ -94,6 +94,7 @@ class Checkout:
 
     def start(self, *args: str, **env: str) -> subprocess.Popen:
         here = dict(OUT=str(self.out), VENV=str(self.venv), CALLS=str(self.calls_file), PYTHONPATH=str(ROOT))
+        here["PROGRAMS"] = str(self.programs)
         return subprocess.Popen(
             ["bash", str(self.root / "scripts" / "reversal.sh"), *args], cwd="/", env={**os.environ, **here, **env},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -109,8 +110,8 @@ class Checkout:
 
 
 @pytest.fixture
-def checkout(tmp_path):
-    return Checkout(tmp_path)
+def checkout(tmp_path, programs):
+    return Checkout(tmp_path, programs)
 
 
 def last_line(result) -> str:
@@ -173,11 +174,12 @@ def test_second_run_on_one_folder_is_refused(checkout):
     assert result.returncode == 1 and "another run" in last_line(result) and checkout.calls() == []
 
 
+@pytest.mark.slow(seconds=20)
 def test_real_tools_on_a_tiny_problem(checkout):
     (checkout.root / "fairseq_attn_plugin").symlink_to(ROOT / "fairseq_attn_plugin")
     tiny = "--reversal-train-size 100 --reversal-valid-size 20 --reversal-test-size 20 --reversal-long-size 5"
     tiny += " --reversal-max-length 8 --max-epoch 2"
-    here = dict(VENV=sys.prefix, PYTHONPATH=str(checkout.root))
+    here = dict(VENV=str(checkout.programs), PYTHONPATH=str(checkout.root))
     result = checkout.run("compare", *tiny.split(), "--cpu", **here)
     assert result.returncode == 0, result.stderr
     with_attention, without = json.loads((checkout.out / "report.json").read_text())
@@ -192,7 +194,7 @@ def test_real_tools_on_a_tiny_problem(checkout):
 def test_plot_attention_draws_a_log_or_says_what_is_missing(checkout):
     def plot(*args):
         command = ["bash", str(checkout.root / "scripts" / "plot_attention.sh"), *map(str, args)]
-        env = {**os.environ, "VENV": str(checkout.venv), "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "VENV": str(checkout.programs), "PYTHONPATH": str(ROOT)}
         return subprocess.run(command, env=env, capture_output=True, text=True)
 
     log, picture = checkout.root / "log", checkout.root / "x.png"

@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 import pytest
 import torch
+from covering import combinations
 from model_factory import batch, build, mechanism, toy_task
 from test_ladder import ALL
 
@@ -16,8 +17,8 @@ from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 from fairseq_attn_plugin.modules.recurrence.deferred_gradients import LinearProduct
 from fairseq_attn_plugin.modules.recurrence.shared_products import SharedProducts, linear, multiply, plain_products
 
-LOOPS = {name: options for name, options in ALL.items() if build(**options).decoder.step.feeds_back}
-"""All that needs a loop over the steps."""
+ATTENDING = {name: options for name, options in ALL.items() if options.get("attention_score") != "none"}
+"""All that has weights."""
 
 RATES = dict(attention_dropout=0.3, decoder_dropout_out=0.2, decoder_dropout_in=0.1)
 
@@ -62,7 +63,7 @@ def assert_same(model, inputs, reads=("logits", "weights"), tolerance=1e-9):
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 2e-4)], ids=["float64", "float32"])
-@pytest.mark.parametrize("options", LOOPS.values(), ids=LOOPS)
+@pytest.mark.parametrize("options", ATTENDING.values(), ids=ATTENDING)
 def test_outputs_and_gradients_equal_the_reference(options, dtype, tolerance, fixed_masks):
     task = toy_task()
     model = build(task, **{**options, **RATES}).train().to(dtype)
@@ -72,9 +73,10 @@ def test_outputs_and_gradients_equal_the_reference(options, dtype, tolerance, fi
     assert_same(model, batch(task, left_pad=True), tolerance=tolerance)
 
 
-@pytest.mark.parametrize("query", ["current", "previous"])
-@pytest.mark.parametrize("cell", CELLS.names())
-@pytest.mark.parametrize("score", ATTENTION_SCORES.names())
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "score, cell, query", combinations([ATTENTION_SCORES.names(), CELLS.names(), ("current", "previous")])
+)
 def test_gradients_equal_finite_differences(score, cell, query):
     task = toy_task()
     model = build(task, **mechanism(score, query, cell=cell)).double()

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from covering import combinations
 from fairseq.sequence_generator import SequenceGenerator
 from model_factory import batch, build, mechanism, toy_task
 
@@ -103,11 +104,14 @@ def assert_beams_have_the_scores_of_teacher_forcing(model, task, source, lengths
             torch.testing.assert_close(hypothesis["positional_scores"], expected, atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("dtype, tolerance, size", [("float32", 1e-4, 1.0), ("bfloat16", 0.04, 0.5)])
-@pytest.mark.parametrize("feeding", ["on", "off"])
-@pytest.mark.parametrize("case", CASES)
-def test_a_subclass_computes_the_same_everywhere(case, feeding, dtype, tolerance, size, monkeypatch):
+TOLERANCE_AND_SIZE = {"float32": (1e-4, 1.0), "bfloat16": (0.04, 0.5)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case, feeding, dtype", combinations([list(CASES), ("on", "off"), list(TOLERANCE_AND_SIZE)]))
+def test_a_subclass_computes_the_same_everywhere(case, feeding, dtype, monkeypatch):
     """Plain products are the reference; teacher forcing, scheduled sampling and both searches give the same."""
+    tolerance, size = TOLERANCE_AND_SIZE[dtype]
     registry, name, child = CASES[case]
     task = toy_task()
     source, lengths, previous = batch(task, left_pad=True)

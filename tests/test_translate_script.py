@@ -86,6 +86,7 @@ def hard_lines(sentences, size=1000):
     return ["der hund.", "der hund.", *lines[2:]]
 
 
+@pytest.mark.slow(seconds=10)
 def test_a_thousand_hard_lines(model, translate):
     folder = model()
     lines = hard_lines(read_lines(folder.parent / "text" / "train.de"))
@@ -165,7 +166,7 @@ def test_one_of_several_target_languages(model, translate):
         assert translate(folder, b"der hund.\n", *options, status=1) == (b"", f"error: --to: {error}\n")
 
 
-def test_the_shell_script_in_a_pipe_whose_reader_leaves(model, tmp_path):
+def test_the_shell_script_in_a_pipe_whose_reader_leaves(model, tmp_path, programs):
     """In a process of its own: setup.sh does not eat the input, and the folder may lie anywhere."""
     folder = shutil.copytree(model(), tmp_path / "a b" / "m")
     (tmp_path / "scripts").mkdir()
@@ -173,7 +174,7 @@ def test_the_shell_script_in_a_pipe_whose_reader_leaves(model, tmp_path):
         shutil.copy(SCRIPTS / name, tmp_path / "scripts")
     (tmp_path / "scripts" / "setup.sh").write_text("cat; echo setup\n")
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec "{programs}/bin/python" "$@"\n')
     (tmp_path / "bin" / "python").chmod(0o755)
     command = ["bash", tmp_path / "scripts" / "translate.sh", folder, "--buffer-size", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "VENV": str(tmp_path)}

@@ -1,9 +1,7 @@
 """Ways of working with fairseq's commands: hydra, fine-tuning, validation of a checkpoint, supervised alignments."""
 
 import json
-import os
 import subprocess
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -55,18 +53,24 @@ def train(command, save, *options):
 # hydra
 
 
-def hydra_train(tmp_path, *overrides):
-    """Runs the example of ``docs`` for a few updates in a folder of its own; returns (status, stdout and stderr)."""
-    overrides = [f"common.user_dir={PLUGIN}", "optimization.max_update=5", *overrides]
-    given = ["--config-dir", str(DOCS), "--config-name", "hydra-reversal", *overrides]
-    command = [os.path.join(sysconfig.get_path("scripts"), "fairseq-hydra-train"), *given]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def hydra_train(tmp_path, programs):
+    """hydra_train(override...) runs the example of ``docs`` for a few updates in a folder of its own; returns (status,
+    stdout and stderr)."""
+
+    def run(*overrides):
+        overrides = [f"common.user_dir={PLUGIN}", "optimization.max_update=5", *overrides]
+        given = ["--config-dir", str(DOCS), "--config-name", "hydra-reversal", *overrides]
+        command = [programs / "bin" / "fairseq-hydra-train", *given]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    return run
 
 
-def test_hydra_example_trains_what_the_preset_does(command, tmp_path):
+def test_hydra_example_trains_what_the_preset_does(command, tmp_path, hydra_train):
     """Weight for weight, with two fields more; a field of the example that had no effect would change the sizes."""
-    status, log = hydra_train(tmp_path, "model.decoder_embed_dim=24", "+model.attention_score=additive")
+    status, log = hydra_train("model.decoder_embed_dim=24", "+model.attention_score=additive")
     assert status == 0, log[-2000:]
     hydra = tmp_path / "checkpoints" / "hydra" / "checkpoint_best.pt"
     ours = load(hydra)["model"]
@@ -90,8 +94,8 @@ def test_hydra_example_trains_what_the_preset_does(command, tmp_path):
         ("+model.attention_score=lunog", "ValueError: --attention-score: got 'lunog'; choose from none"),
     ],
 )
-def test_hydra_names_the_mistake(tmp_path, override, message):
-    status, log = hydra_train(tmp_path, override)
+def test_hydra_names_the_mistake(hydra_train, override, message):
+    status, log = hydra_train(override)
     assert status and message in log, log[-2000:]
 
 
@@ -147,12 +151,13 @@ def last_validation(log):
 # Supervised alignments
 
 
+@pytest.mark.slow(seconds=35)
 @pytest.mark.parametrize("task", ["translation"], indirect=True)
 def test_alignments_of_a_corpus_can_be_supervised(command, tmp_path, task):
     """The corpus links a word to the one before its source, where the attention would not go by itself. The task pads
     sources on the left, and the links count from the first symbol; forced decoding shows the links of the reference."""
     common = f"{task} --arch attn_lstm_reversal --attention-score additive --attention-query previous --optimizer adam"
-    common += " --lr 0.005 --clip-norm 1 --batch-size 200 --max-update 250 --no-epoch-checkpoints"
+    common += " --lr 0.01 --clip-norm 1 --batch-size 64 --max-update 200 --no-epoch-checkpoints"
     criteria = {
         "guided": "--load-alignments --criterion label_smoothed_cross_entropy_with_alignment --alignment-lambda 1",
         "unguided": "--criterion label_smoothed_cross_entropy",
