@@ -35,7 +35,7 @@ def run(command, cwd, text=None):
 
 
 @pytest.mark.slow
-def test_the_example_of_the_page(tmp_path, command):
+def test_the_example_of_the_readme(tmp_path, command):
     """In processes of its own: here the score is not registered. Without attention half of the sentences are right."""
     found = EXAMPLE.search(PAGE.read_text(encoding="utf-8"))
     assert found, "docs/extending.md has no example between <!-- outside score --> and <!-- /outside score -->"
