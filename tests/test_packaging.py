@@ -180,7 +180,7 @@ def test_setup_leaves_other_directories_alone(tmp_path):
 
 
 def test_setup_names_an_unknown_extra(tmp_path):
-    assert setup(tmp_path, "tests") == (1, "setup.sh: EXTRA: got 'tests'; choose from test, dev")
+    assert setup(tmp_path, "tests") == (1, "setup.sh: EXTRA: got 'tests'; choose from test, docs, dev")
 
 
 def test_setup_explains_itself(tmp_path):
