@@ -1,0 +1,420 @@
+"""The documentation: each example in it is run by a test, or listed here with the reason why not; what pages say of the
+code and of each other is so; the site is built and loads nothing from elsewhere."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Dict, List, NamedTuple
+
+import pytest
+import torch
+import yaml
+from fairseq import options as fairseq_options
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf
+from fairseq.models import ARCH_MODEL_REGISTRY
+from fairseq_commands import PLUGIN
+from lstm_checkpoint import translation_task
+from model_factory import batch, build, toy_task
+
+from fairseq_attn_plugin.models.attn_rnn import recompose
+from fairseq_attn_plugin.models.bridge import BRIDGES
+from fairseq_attn_plugin.models.presets import PRESETS
+from fairseq_attn_plugin.modules import options
+from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.combination import ACTIVATIONS
+from fairseq_attn_plugin.modules.recurrence.cells import CELLS
+from fairseq_attn_plugin.modules.scheduled_sampling import SCHEDULES
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+PAGES = ["README.md", "CONTRIBUTING.md", *DOCS]
+MODULE = '"$(python -m fairseq_attn_plugin)"'
+MAX_README = 160
+MAX_ROWS = 10
+
+TRAINS = "trains for minutes; test_reversal_script.py and test_nmt_script.py run the scripts"
+INSTALLS = "installs packages; test_packaging.py and test_test_script.py run the scripts"
+NEEDS_A_MODEL = "needs what a long training leaves; the test of the script runs it"
+
+RUN = {
+    # page, text in the block: the test that runs it
+    ("README.md", "--arch attn_gru_bahdanau"): "test_docs.py::test_a_model_on_the_reversal_task",
+    ("docs/reversal.md", "--arch attn_gru_additive"): "test_docs.py::test_a_model_on_the_reversal_task",
+    ("docs/reversal.md", "export_reversal.sh"): "test_docs.py::test_scripts_on_small_files",
+    ("docs/tools.md", "score.sh"): "test_docs.py::test_scripts_on_small_files",
+    ("docs/tools.md", "translator.translate_lines"): "test_translator.py::test_the_example_of_the_page",
+    ("docs/extending.md", "class DistanceScore"): "test_outside_score.py::test_the_example_of_the_readme",
+    ("docs/extending.md", "--user-dir my_scores"): "test_outside_score.py::test_the_example_of_the_readme",
+    ("docs/extending.md", "class SharpSoftmax"): "test_docs.py::test_a_normaliser_of_your_own",
+    ("docs/extending.md", "class MinimalGatedUnit"): "test_docs.py::test_a_cell_of_your_own",
+    ("docs/extending.md", "found = attention("): "test_docs.py::test_examples_of_python",
+    ("docs/extending.md", "loss.backward()"): "test_docs.py::test_examples_of_python",
+    ("docs/from-fairseq-lstm.md", "--arch lstm"): "test_docs.py::test_the_same_command_makes_the_same_model",
+    ("docs/hydra.md", "fairseq-hydra-train"): "test_workflows.py::test_hydra_example_trains_what_the_preset_does",
+}
+LONG = {
+    # page, text in the block: why no test runs it as it stands
+    ("README.md", "bash scripts/test.sh"): TRAINS,
+    ("README.md", "TORCH_INDEX_URL"): INSTALLS,
+    ("README.md", "nmt.sh"): TRAINS,
+    ("CONTRIBUTING.md", "setup.sh dev"): INSTALLS,
+    ("CONTRIBUTING.md", "test.sh fast"): "these are the tests",
+    ("CONTRIBUTING.md", "mkdocs serve"): "goes on until it is stopped; below, the site is built",
+    ("CONTRIBUTING.md", "def forward("): "a method alone",
+    ("docs/getting-started.md", "bash scripts/test.sh"): TRAINS,
+    ("docs/getting-started.md", "TORCH_INDEX_URL"): INSTALLS,
+    ("docs/getting-started.md", "bash scripts/setup.sh\n```"): INSTALLS,
+    ("docs/getting-started.md", "pip install"): INSTALLS,
+    ("docs/mechanisms.md", "--scheduled-sampling linear"): "not a whole command; test_scheduled_sampling.py trains so",
+    ("docs/reversal.md", "bash scripts/reversal.sh"): TRAINS,
+    ("docs/tools.md", "translate.sh"): NEEDS_A_MODEL,
+    ("docs/tools.md", "average_checkpoints.sh"): NEEDS_A_MODEL,
+    ("docs/tools.md", "plot_attention.sh"): NEEDS_A_MODEL,
+    ("docs/tools.md", "replace_unknown.sh"): NEEDS_A_MODEL,
+    ("docs/tools.md", "convert_fairseq_lstm.sh"): NEEDS_A_MODEL,
+    ("docs/from-fairseq-lstm.md", "convert_fairseq_lstm.sh"): NEEDS_A_MODEL,
+    ("docs/translation.md", "nmt.sh"): TRAINS,
+    ("docs/translation.md", "--lowercase"): NEEDS_A_MODEL,
+    ("docs/translation.md", "fairseq-train"): TRAINS,
+    ("docs/translation.md", "nmt_compare.sh"): TRAINS,
+}
+
+
+class Block(NamedTuple):
+    page: str
+    language: str
+    text: str
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks() -> List[Block]:
+    """Every block of commands or of Python."""
+    found = []
+    for page in PAGES:
+        for language, text in re.findall(r"^```(\w+)[^\n]*\n(.*?)^```$", read(page), re.S | re.M):
+            if language in ("bash", "sh", "python"):
+                found.append(Block(page, language, text))
+    return found
+
+
+def block(page: str, text: str) -> str:
+    """The one block of a page that has ``text``."""
+    (found,) = [b.text for b in blocks() if b.page == page and text in b.text + "```"]
+    return found
+
+
+def prose(page: str) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", read(page), flags=re.S | re.M)
+
+
+# Examples
+
+
+def test_every_example_is_run_or_listed():
+    listed: Dict[tuple, str] = {**RUN, **LONG}
+    assert len(listed) == len(RUN) + len(LONG)
+    for page, text in listed:
+        block(page, text)
+    for found in blocks():
+        names = [key for key in listed if key[0] == found.page and key[1] in found.text + "```"]
+        assert len(names) == 1, f"{found.page}: {names or 'in neither list'}: {found.text}"
+
+
+@pytest.mark.parametrize("where", sorted(set(RUN.values())))
+def test_the_tests_that_run_them_are_there(where):
+    file, name = where.split("::")
+    tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
+    assert name in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def commands(text: str) -> List[List[str]]:
+    """The words of each command of a block, without comments and what it reads and writes."""
+    lines = text.replace("\\\n", " ").replace(MODULE, str(PLUGIN)).replace(" ... ", " data --task reversal ").splitlines()
+    found = []
+    for line in lines:
+        words = shlex.split(line.rpartition(" | ")[2], comments=True)
+        cut = next((n for n, word in enumerate(words) if word in ("<", ">")), len(words))
+        if words:
+            found.append(words[:cut])
+    return found
+
+
+FAIRSEQ = [
+    pytest.param(words, id=f"{found.page}: {words[0]}")
+    for found in blocks()
+    if found.language == "bash" and "my_scores" not in found.text
+    for words in commands(found.text)
+    if words[0] in ("fairseq-train", "fairseq-generate", "fairseq-interactive")
+]
+
+
+@pytest.mark.parametrize("words", FAIRSEQ)
+def test_fairseq_knows_every_option(words):
+    """Also of commands that no test runs."""
+    if words[0] == "fairseq-train":
+        parser = fairseq_options.get_training_parser()
+    else:
+        parser = fairseq_options.get_generation_parser(interactive=words[0] == "fairseq-interactive")
+    fairseq_options.parse_args_and_arch(parser, words[1:])
+
+
+def test_scripts_are_there_and_know_every_option():
+    """Those that a page names, in a block or in the text; modes and options stand in the comment at their top."""
+    for page in PAGES:
+        for name in re.findall(r"(?:scripts|data-prep)/\w+\.(?:sh|py)", read(page)):
+            assert (ROOT / name).exists(), f"{page}: {name}"
+    for found in blocks():
+        for words in commands(found.text) if found.language == "bash" else ():
+            if words[0] != "bash":
+                continue
+            script = (ROOT / words[1]).read_text(encoding="utf-8")
+            usage = script.partition("\nset ")[0]
+            for word in words[2:]:
+                if word.startswith("--"):
+                    python = ROOT / words[1].replace(".sh", ".py")
+                    where = usage + (python.read_text(encoding="utf-8") if python.exists() else "")
+                    assert word in where, f"{found.page}: {words}"
+            mode = words[2] if len(words) > 2 else ""
+            if words[1] in ("scripts/nmt_compare.sh", "scripts/reversal.sh", "scripts/test.sh") and mode:
+                assert re.search(rf"\b{mode}\b", usage), f"{found.page}: {words}"
+
+
+def in_a_shell(text: str, folder: Path) -> str:
+    """Runs commands of a block; returns stdout. The environment is there, so scripts are run without their set-up."""
+    text = text.replace(". .venv/bin/activate\n", "")
+    text = re.sub(r"bash scripts/(\w+)\.sh", rf"python {shlex.quote(str(ROOT))}/scripts/\1.py", text)
+    path = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts"), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=environment, capture_output=True,
+                          text=True)  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page, text, files",
+    [
+        ("README.md", "--arch attn_gru_bahdanau", ["checkpoints/bahdanau/checkpoint_best.pt"]),
+        ("docs/reversal.md", "--arch attn_gru_additive", ["generate.txt", "attention.png"]),
+    ],
+)
+def test_a_model_on_the_reversal_task(page, text, files, tmp_path):
+    """As it stands, but for the length of the training and the sizes of the data."""
+    example = block(page, text)
+    shorter, replaced = re.subn(r"--max-epoch 5", "--max-update 5 --reversal-valid-size 20", example)
+    shorter = shorter.replace("--beam 5", "--beam 5 --reversal-test-size 10")
+    assert replaced == 1
+    in_a_shell(shorter, tmp_path)
+    for name in files:
+        assert (tmp_path / name).stat().st_size, name
+
+
+@pytest.mark.slow
+def test_scripts_on_small_files(tmp_path):
+    for name, lines in {"reference": ["a dog runs .", "two children"], "baseline": ["a dog .", "two"]}.items():
+        (tmp_path / f"{name}.en").write_text("".join(line + "\n" for line in lines))
+    (tmp_path / "other.en").write_text((tmp_path / "reference.en").read_text())
+    assert "100.00" in in_a_shell(block("docs/tools.md", "score.sh"), tmp_path)
+    in_a_shell(block("docs/reversal.md", "export_reversal.sh"), tmp_path)
+    source, target = ((tmp_path / "reversal-text" / f"test.{side}").read_text().splitlines() for side in ("src", "tgt"))
+    assert [line[::-1] for line in source] == target
+
+
+@pytest.fixture
+def registries(monkeypatch):
+    """What is registered in a test is gone after it."""
+    for registry in (NORMALIZERS, CELLS):
+        monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    monkeypatch.setattr(options, "_declared", dict(options._declared))
+    yield
+    monkeypatch.undo()
+    recompose()
+
+
+def run_python(text: str) -> dict:
+    names: dict = {"__name__": "example"}
+    exec(compile(block("docs/extending.md", text), "docs/extending.md", "exec"), names)
+    return names
+
+
+def test_a_normaliser_of_your_own(registries):
+    normalizer = run_python("class SharpSoftmax")["SharpSoftmax"]()
+    scores = torch.tensor([[[1.0, 2.0, 3.0]]])
+    padding = torch.tensor([[False, False, True]])
+    expected = torch.tensor([[[1 / (1 + torch.e**2), 1 / (1 + torch.e**-2), 0.0]]])
+    torch.testing.assert_close(normalizer(scores, padding), expected)
+    build(attention_normalizer="sharp_softmax")
+
+
+def test_a_cell_of_your_own(registries):
+    """A padded batch gives what each sentence gives alone; with one number in a state, the equations by hand."""
+    run_python("class MinimalGatedUnit")
+    task = toy_task()
+    model = build(task, cell="minimal_gated", encoder_direction="bi", decoder_layers=2)
+    source, lengths, previous = batch(task)
+    logits = model(source, lengths, previous)[0]
+    for n, length in enumerate(lengths):
+        alone = model(source[n : n + 1, :length], lengths[n : n + 1], previous[n : n + 1])[0]
+        torch.testing.assert_close(alone[0], logits[n])
+
+    layer = CELLS["minimal_gated"](1, 1)
+    with torch.no_grad():
+        for weight, values in zip(layer.weights(), ([2.0, 1.0], [3.0, -1.0], [0.5, 0.0], [0.0, 0.0])):
+            weight.copy_(torch.tensor(values).view_as(weight))
+    x, h = 0.4, 0.3
+    f = torch.sigmoid(torch.tensor(2.0 * x + 3.0 * h + 0.5))
+    new = torch.tanh(1.0 * x - 1.0 * (f * h))
+    (found,) = layer((torch.tensor([[x]]),), (torch.tensor([[h]]),), layer.weights())
+    torch.testing.assert_close(found.squeeze(), (1 - f) * h + f * new)
+
+
+def test_examples_of_python(capsys):
+    found = run_python("found = attention(")["found"]
+    torch.testing.assert_close(found.weights.sum(dim=2), torch.ones(2, 1))
+    assert found.weights[1, 0, 3:].eq(0).all()
+    names = run_python("loss.backward()")
+    size = len(names["symbols"])
+    assert names["logits"].shape == (1, 5, size) and names["extra"]["attn"][0].shape == (1, 5, 5)
+    assert names["source"].tolist() == [[4, 5, 6, 7, 2]] and names["shifted"].tolist() == [[2, 7, 6, 5, 4]]
+    assert all(parameter.grad is not None for parameter in names["model"].parameters())
+
+
+def test_the_same_command_makes_the_same_model():
+    """As many parameters of each shape, but that the readout has the state's columns first."""
+    shapes = []
+    for words in commands(block("docs/from-fairseq-lstm.md", "--arch lstm")):
+        parser = fairseq_options.get_training_parser()
+        cfg = convert_namespace_to_omegaconf(fairseq_options.parse_args_and_arch(parser, words[1:]))
+        task = translation_task({})
+        model = ARCH_MODEL_REGISTRY[words[words.index("--arch") + 1]].build_model(cfg.model, task)
+        shapes.append(sorted(tuple(parameter.shape) for parameter in model.parameters()))
+    assert shapes[0] == shapes[1]
+
+
+# What pages say
+
+
+def test_the_readme_is_a_front_door():
+    text = read("README.md")
+    assert len(text.splitlines()) <= MAX_README
+    rows = re.findall(r"(?:^\|.*\n)+", text, re.M)
+    assert all(table.count("\n") - 2 <= MAX_ROWS for table in rows)
+    linked = set(re.findall(r"\]\((docs/[\w-]+\.md)", text))
+    assert linked == set(DOCS) - {"docs/index.md", "docs/reference.md"}
+
+
+def test_numbers_of_the_readme_stand_on_the_page_that_it_links():
+    _, _, rest = read("README.md").partition("## Five things")
+    things, _, _ = rest.partition("\n## ")
+    items = re.split(r"^\d\. ", things, flags=re.M)[1:]
+    assert len(items) == 5
+    for item in items:
+        page = re.findall(r"\]\((docs/[\w-]+\.md)", item)[-1]
+        for number in re.findall(r"\d+\.\d+", item):
+            assert number in read(page), f"{number} is not on {page}"
+    rows = {row.split("|")[1].strip(): row for row in read("docs/reversal.md").splitlines() if row.startswith("| w")}
+    for row in re.findall(r"^\| with.*$", read("README.md"), re.M):
+        name, *cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert set(cells) <= {cell.strip() for cell in rows[name].split("|")}, row
+
+
+def table(page: str, heading: str, start: str) -> Dict[str, List[str]]:
+    """Rows of the first table after ``heading`` whose header starts with ``start``, by their first cell; the header is
+    the row of that name."""
+    text = read(page).split(f"\n{heading}\n")[1]
+    lines = text[text.index(f"\n| {start} |" if start else "\n|  |") + 1 :].split("\n\n")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith(("| -", "|-"))]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def test_scores_have_the_numbers_of_the_experiments():
+    page = "docs/reversal.md"
+    mechanisms = [table(page, "### Mechanisms", f"{what} accuracy") for what in ("sentence", "alignment")]
+    lengths = table(page, "### Lengths", "")
+    summary = table("docs/mechanisms.md", "## Scores", "score | sentence accuracy")
+    header = summary.pop("score")
+    assert set(summary) == {"none", *ATTENTION_SCORES.names()}
+    for score, row in summary.items():
+        found = dict(zip(header, row))
+        for what, rows in zip(("sentence", "alignment"), mechanisms):
+            assert found.pop(f"{what} accuracy") == rows[score][rows[f"{what} accuracy"].index("current, lstm")]
+        for name, value in found.items():
+            assert value == lengths[score][lengths[""].index(name.replace("lengths ", ""))]
+
+
+def test_every_mechanism_has_an_equation():
+    equations = "\n".join(re.findall(r"^```\n(.*?)^```$", read("docs/mechanisms.md"), re.S | re.M))
+    names = [name for registry in (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES, SCHEDULES) for name in registry.names()]
+    for name in [*names, *(set(ACTIVATIONS) - {"relu"})]:
+        assert re.search(rf"^{name} ", equations, re.M), name
+
+
+def test_presets_are_the_options_that_the_page_says():
+    rows = table("docs/mechanisms.md", "## Architectures", "`--arch` | options")
+    rows.pop("--arch")
+    assert set(rows) == set(PRESETS)
+    for name, values in PRESETS.items():
+        flags = " ".join(f"{options.flag(option)} {value}" for option, value in values.items())
+        assert rows[name] == ([f"`{flags}`"] if flags else ["none: the defaults"]), name
+    described = table("docs/mechanisms.md", "## Architectures", "`--arch` | what it is")
+    assert set(PRESETS) <= {name.strip(" `") for key in described for name in key.split(",")}
+
+
+def test_options_that_pages_name_are_there():
+    """Options of the model, the tasks and the criterion, by the start of their names."""
+    reference = set(re.findall(r"^\| `(--[\w-]+)", read("docs/options.md"), re.M))
+    ours = re.compile(r"--(?:attention|readout|cell|bridge|scheduled|encoder|decoder|reversal|translation)[\w-]*")
+    theirs = {"--encoder-bidirectional", "--decoder-attention"}
+    for page in PAGES:
+        for option in ours.findall(read(page)):
+            assert option in reference | theirs, f"{page}: {option}"
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, on a code forge and on the site."""
+    return re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading).strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), f"{page}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", prose(path.relative_to(ROOT).as_posix()), re.M)
+            assert anchor in map(slug, headings), f"{page}: {target}"
+        assert page == "README.md" or not page.startswith("docs/") or path.parent == ROOT / "docs", "not on the site"
+
+
+def test_every_page_is_on_the_site():
+    config = yaml.safe_load(read("mkdocs.yml"))
+    pages = [f"docs/{path}" for entry in config["nav"] for path in entry.values()]
+    assert sorted(pages) == DOCS
+    for page in set(DOCS) - {"docs/index.md"}:
+        assert f"]({Path(page).name})" in read("docs/index.md"), page
+
+
+@pytest.mark.slow
+def test_the_site_loads_nothing_from_elsewhere(tmp_path):
+    pytest.importorskip("mkdocs", reason="bash scripts/setup.sh docs installs it")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for path in [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.css")]:
+        text = path.read_text(encoding="utf-8")
+        loaded = r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//|url\([\"']?(?:https?:)?//|@import"
+        assert not re.search(loaded, text), path
