@@ -15,9 +15,9 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
 USAGE = "usage: python -m fairseq_attn_plugin [options]"
 INTRODUCTION = """# Options
 
-For a reader who looks an option up: every option that the plugin adds to fairseq's commands. Options that fairseq's `lstm`
-has too keep their name and meaning. An option or a pair of options that makes no sense is an error with flag, value and
-remedy. What the mechanisms compute is in [mechanisms](mechanisms.md).
+For a reader who looks an option up: every option that the plugin adds to fairseq's commands. Options that fairseq's
+`lstm` has too keep their name and meaning. An option or a pair of options that makes no sense is an error with flag,
+value and remedy. What the mechanisms compute is in [mechanisms](mechanisms.md).
 
 `python -m fairseq_attn_plugin options` prints this page."""
 

@@ -2,14 +2,15 @@
 code and of each other is so; the site is built and loads nothing from elsewhere."""
 
 import ast
-import os
+import io
+import logging
 import re
+import runpy
 import shlex
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ LONG = {
     ("CONTRIBUTING.md", "def forward("): "a method alone",
     ("docs/getting-started.md", "bash scripts/test.sh"): TRAINS,
     ("docs/getting-started.md", "TORCH_INDEX_URL"): INSTALLS,
-    ("docs/getting-started.md", "bash scripts/setup.sh\n```"): INSTALLS,
+    ("docs/getting-started.md", "# makes .venv"): INSTALLS,
     ("docs/getting-started.md", "pip install"): INSTALLS,
     ("docs/mechanisms.md", "--scheduled-sampling linear"): "not a whole command; test_scheduled_sampling.py trains so",
     ("docs/reversal.md", "bash scripts/reversal.sh"): TRAINS,
@@ -88,7 +89,7 @@ LONG = {
 
 class Block(NamedTuple):
     page: str
-    language: str
+    language: Optional[str]
     text: str
 
 
@@ -96,25 +97,29 @@ def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+def parts(page: str) -> List[Block]:
+    """What a page is made of: blocks, and between them prose, whose language is None."""
+    pieces = re.split(r"^(```\w*)\n(.*?)^```$", read(page), flags=re.S | re.M)
+    found = [Block(page, None, text) for text in pieces[::3]]
+    for fence, text in zip(pieces[1::3], pieces[2::3]):
+        found.append(Block(page, fence.strip("`"), text))
+    return found
+
+
 def blocks() -> List[Block]:
     """Every block of commands or of Python."""
-    found = []
-    for page in PAGES:
-        for language, text in re.findall(r"^```(\w+)[^\n]*\n(.*?)^```$", read(page), re.S | re.M):
-            if language in ("bash", "sh", "python"):
-                found.append(Block(page, language, text))
-    return found
+    return [part for page in PAGES for part in parts(page) if part.language in ("bash", "sh", "python")]
 
 
 def block(page: str, text: str) -> str:
     """The one block of a page that has ``text``."""
-    (found,) = [b.text for b in blocks() if b.page == page and text in b.text + "```"]
+    (found,) = [b.text for b in blocks() if b.page == page and text in b.text]
     return found
 
 
 def prose(page: str) -> str:
     """A page without its blocks."""
-    return re.sub(r"^```.*?^```$", "", read(page), flags=re.S | re.M)
+    return "".join(part.text for part in parts(page) if part.language is None)
 
 
 # Examples
@@ -126,7 +131,7 @@ def test_every_example_is_run_or_listed():
     for page, text in listed:
         block(page, text)
     for found in blocks():
-        names = [key for key in listed if key[0] == found.page and key[1] in found.text + "```"]
+        names = [key for key in listed if key[0] == found.page and key[1] in found.text]
         assert len(names) == 1, f"{found.page}: {names or 'in neither list'}: {found.text}"
 
 
@@ -137,15 +142,29 @@ def test_the_tests_that_run_them_are_there(where):
     assert name in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
 
 
-def commands(text: str) -> List[List[str]]:
-    """The words of each command of a block, without comments and what it reads and writes."""
-    lines = text.replace("\\\n", " ").replace(MODULE, str(PLUGIN)).replace(" ... ", " data --task reversal ").splitlines()
+class Command(NamedTuple):
+    words: List[str]
+    given: str
+    """What an echo hands to it."""
+    out: str
+    """The file that it writes."""
+
+
+def commands(text: str) -> List[Command]:
+    """The commands of a block, without comments."""
+    text = text.replace("\\\n", " ").replace(MODULE, str(PLUGIN))
+    text = text.replace(" ... ", " --task reversal --arch attn_lstm ")
     found = []
-    for line in lines:
-        words = shlex.split(line.rpartition(" | ")[2], comments=True)
-        cut = next((n for n, word in enumerate(words) if word in ("<", ">")), len(words))
+    for line in text.splitlines():
+        echo, _, line = line.rpartition(" | ")
+        words, out = shlex.split(line, comments=True), ""
+        for sign in ("<", ">"):
+            if sign in words:
+                at = words.index(sign)
+                out = words[at + 1] if sign == ">" else out
+                del words[at : at + 2]
         if words:
-            found.append(words[:cut])
+            found.append(Command(words, "".join(word + "\n" for word in shlex.split(echo)[1:]), out))
     return found
 
 
@@ -153,7 +172,7 @@ FAIRSEQ = [
     pytest.param(words, id=f"{found.page}: {words[0]}")
     for found in blocks()
     if found.language == "bash" and "my_scores" not in found.text
-    for words in commands(found.text)
+    for words, _, _ in commands(found.text)
     if words[0] in ("fairseq-train", "fairseq-generate", "fairseq-interactive")
 ]
 
@@ -171,10 +190,10 @@ def test_fairseq_knows_every_option(words):
 def test_scripts_are_there_and_know_every_option():
     """Those that a page names, in a block or in the text; modes and options stand in the comment at their top."""
     for page in PAGES:
-        for name in re.findall(r"(?:scripts|data-prep)/\w+\.(?:sh|py)", read(page)):
+        for name in re.findall(r"(?:scripts|data-prep)/[a-z_]+\.(?:sh|py)", read(page)):
             assert (ROOT / name).exists(), f"{page}: {name}"
     for found in blocks():
-        for words in commands(found.text) if found.language == "bash" else ():
+        for words, _, _ in commands(found.text) if found.language == "bash" else ():
             if words[0] != "bash":
                 continue
             script = (ROOT / words[1]).read_text(encoding="utf-8")
@@ -185,20 +204,34 @@ def test_scripts_are_there_and_know_every_option():
                     where = usage + (python.read_text(encoding="utf-8") if python.exists() else "")
                     assert word in where, f"{found.page}: {words}"
             mode = words[2] if len(words) > 2 else ""
-            if words[1] in ("scripts/nmt_compare.sh", "scripts/reversal.sh", "scripts/test.sh") and mode:
+            if words[1] in ("scripts/nmt_compare.sh", "scripts/reversal.sh", "scripts/test.sh") and mode.isalpha():
                 assert re.search(rf"\b{mode}\b", usage), f"{found.page}: {words}"
 
 
-def in_a_shell(text: str, folder: Path) -> str:
-    """Runs commands of a block; returns stdout. The environment is there, so scripts are run without their set-up."""
-    text = text.replace(". .venv/bin/activate\n", "")
-    text = re.sub(r"bash scripts/(\w+)\.sh", rf"python {shlex.quote(str(ROOT))}/scripts/\1.py", text)
-    path = os.pathsep.join([str(Path(sys.executable).parent), sysconfig.get_path("scripts"), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=folder, env=environment, capture_output=True,
-                          text=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+@pytest.fixture
+def follow(command, tmp_path, monkeypatch, capfd):
+    """follow(commands) runs them in an empty folder, in this process, which has imported fairseq and torch; scripts
+    without their set-up. Returns what the last one printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def follow(steps):
+        output = ""
+        for words, given, out in steps:
+            monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+            if words[0] == "bash":
+                script = ROOT / words[1].replace(".sh", ".py")
+                monkeypatch.setattr(sys, "argv", [str(script), *words[2:]])
+                capfd.readouterr()
+                runpy.run_path(str(script), run_name="__main__")
+                logging.disable(logging.NOTSET)  # scripts leave fairseq's lines out
+                output = capfd.readouterr().out
+            elif words[0].startswith("fairseq-"):
+                output = command(words[0].partition("-")[2], *words[1:])
+            if out:
+                (tmp_path / out).write_text(output)
+        return output
+
+    return follow
 
 
 @pytest.mark.slow
@@ -209,24 +242,24 @@ def in_a_shell(text: str, folder: Path) -> str:
         ("docs/reversal.md", "--arch attn_gru_additive", ["generate.txt", "attention.png"]),
     ],
 )
-def test_a_model_on_the_reversal_task(page, text, files, tmp_path):
+def test_a_model_on_the_reversal_task(page, text, files, tmp_path, follow):
     """As it stands, but for the length of the training and the sizes of the data."""
-    example = block(page, text)
-    shorter, replaced = re.subn(r"--max-epoch 5", "--max-update 5 --reversal-valid-size 20", example)
-    shorter = shorter.replace("--beam 5", "--beam 5 --reversal-test-size 10")
+    shorter, replaced = re.subn(r"--max-epoch 5", "--max-update 5 --reversal-valid-size 20", block(page, text))
     assert replaced == 1
-    in_a_shell(shorter, tmp_path)
+    output = follow(commands(shorter.replace("--beam 5", "--beam 5 --reversal-test-size 10")))
     for name in files:
         assert (tmp_path / name).stat().st_size, name
+    if page == "docs/reversal.md":
+        assert re.search(r"^S-0\ta b c d$", output, re.M) and re.search(r"^H-0\t", output, re.M)
 
 
 @pytest.mark.slow
-def test_scripts_on_small_files(tmp_path):
+def test_scripts_on_small_files(tmp_path, follow):
     for name, lines in {"reference": ["a dog runs .", "two children"], "baseline": ["a dog .", "two"]}.items():
         (tmp_path / f"{name}.en").write_text("".join(line + "\n" for line in lines))
     (tmp_path / "other.en").write_text((tmp_path / "reference.en").read_text())
-    assert "100.00" in in_a_shell(block("docs/tools.md", "score.sh"), tmp_path)
-    in_a_shell(block("docs/reversal.md", "export_reversal.sh"), tmp_path)
+    assert "100.00" in follow(commands(block("docs/tools.md", "score.sh")))
+    follow(commands(block("docs/reversal.md", "export_reversal.sh")))
     source, target = ((tmp_path / "reversal-text" / f"test.{side}").read_text().splitlines() for side in ("src", "tgt"))
     assert [line[::-1] for line in source] == target
 
@@ -293,7 +326,7 @@ def test_examples_of_python(capsys):
 def test_the_same_command_makes_the_same_model():
     """As many parameters of each shape, but that the readout has the state's columns first."""
     shapes = []
-    for words in commands(block("docs/from-fairseq-lstm.md", "--arch lstm")):
+    for words, _, _ in commands(block("docs/from-fairseq-lstm.md", "--arch lstm")):
         parser = fairseq_options.get_training_parser()
         cfg = convert_namespace_to_omegaconf(fairseq_options.parse_args_and_arch(parser, words[1:]))
         task = translation_task({})
@@ -316,7 +349,7 @@ def test_the_readme_is_a_front_door():
 
 def test_numbers_of_the_readme_stand_on_the_page_that_it_links():
     _, _, rest = read("README.md").partition("## Five things")
-    things, _, _ = rest.partition("\n## ")
+    things, _, _ = rest.partition("\n\nA checkpoint")
     items = re.split(r"^\d\. ", things, flags=re.M)[1:]
     assert len(items) == 5
     for item in items:
@@ -334,7 +367,8 @@ def table(page: str, heading: str, start: str) -> Dict[str, List[str]]:
     the row of that name."""
     text = read(page).split(f"\n{heading}\n")[1]
     lines = text[text.index(f"\n| {start} |" if start else "\n|  |") + 1 :].split("\n\n")[0].splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if not line.startswith(("| -", "|-"))]
+    lines = [line for line in lines if not line.startswith(("| -", "|-"))]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {row[0].strip("`"): row[1:] for row in cells}
 
 
@@ -354,8 +388,9 @@ def test_scores_have_the_numbers_of_the_experiments():
 
 
 def test_every_mechanism_has_an_equation():
-    equations = "\n".join(re.findall(r"^```\n(.*?)^```$", read("docs/mechanisms.md"), re.S | re.M))
-    names = [name for registry in (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES, SCHEDULES) for name in registry.names()]
+    equations = "\n".join(part.text for part in parts("docs/mechanisms.md") if part.language == "")
+    registries = (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES, SCHEDULES)
+    names = [name for registry in registries for name in registry.names()]
     for name in [*names, *(set(ACTIVATIONS) - {"relu"})]:
         assert re.search(rf"^{name} ", equations, re.M), name
 
@@ -416,5 +451,5 @@ def test_the_site_loads_nothing_from_elsewhere(tmp_path):
     assert done.returncode == 0, done.stderr
     for path in [*tmp_path.rglob("*.html"), *tmp_path.rglob("*.css")]:
         text = path.read_text(encoding="utf-8")
-        loaded = r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=[\"']?(?:https?:)?//|url\([\"']?(?:https?:)?//|@import"
-        assert not re.search(loaded, text), path
+        tag = r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)="
+        assert not re.search(rf"(?:{tag}|url\()[\"']?(?:https?:)?//|@import", text), path

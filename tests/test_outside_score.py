@@ -1,4 +1,4 @@
-"""A score of an outside package: the example of docs/extending.md, run as it stands there, and what a wrong score is told."""
+"""A score of an outside package: the example of docs/extending.md, run as it stands, and what a wrong score is told."""
 
 import os
 import re

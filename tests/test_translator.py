@@ -226,7 +226,7 @@ def test_models_of_other_tasks_keep_fairseqs_interface(command, tmp_path):
 
 def test_the_example_of_the_page(trained, capfd):
     """It runs as it stands, but for the folder."""
-    (example,) = re.findall(r"<!-- serving -->\n```python\n(.*?)```\n<!-- /serving -->", PAGE.read_text(encoding="utf-8"), re.S)
+    (example,) = re.findall(r"<!-- serving -->\n```python\n(.*?)```\n<!-- /serving -->", PAGE.read_text(), re.S)
     code, replaced = re.subn(r"runs/nmt/\S+/model", str(trained[0]), example)
     exec(compile(code, "docs/tools.md", "exec"), {})
     shapes = re.findall(r"^\((\d+), (\d+)\)$", capfd.readouterr().out, re.M)
