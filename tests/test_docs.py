@@ -246,7 +246,7 @@ def test_a_model_on_the_reversal_task(page, text, files, tmp_path, follow):
     """As it stands, but for the length of the training and the sizes of the data."""
     shorter, replaced = re.subn(r"--max-epoch 5", "--max-update 5 --reversal-valid-size 20", block(page, text))
     assert replaced == 1
-    output = follow(commands(shorter.replace("--beam 5", "--beam 5 --reversal-test-size 10")))
+    output = follow(commands(shorter.replace("--beam 5", "--beam 5 --max-len-b 9 --reversal-test-size 10")))
     for name in files:
         assert (tmp_path / name).stat().st_size, name
     if page == "docs/reversal.md":
