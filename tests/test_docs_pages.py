@@ -139,3 +139,26 @@ def test_the_site_loads_nothing_from_elsewhere(tmp_path):
         text = path.read_text(encoding="utf-8")
         tag = r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)="
         assert not re.search(rf"(?:{tag}|url\()[\"']?(?:https?:)?//|@import", text), path
+
+
+def test_messages_of_the_set_up_are_those_of_the_script():
+    """Each part of a message between what is filled in."""
+    rows = table("docs/getting-started.md", "## When the set-up fails", "message")
+    rows.pop("message")
+    script = re.sub(r"\$\w+|\$\{[^}]*\}", "$", read("scripts/setup.sh"))
+    for message in rows:
+        for part in re.split(r"…|'?c\+\+'|3\.1\d(?: to 3\.1\d)?", message):
+            assert part.strip() in script, message
+
+
+def test_rooms_are_there():
+    for page, heading, start in [
+        ("docs/architecture.md", "## The rooms", "room"),
+        ("docs/architecture.md", "## Where to change what", "change"),
+        ("CONTRIBUTING.md", "## Layout", "place"),
+    ]:
+        for row, cells in table(page, heading, start).items():
+            for name in re.findall(r"`([\w./-]+(?:/|\.py))`", f"`{row}` {cells[0]}"):
+                folders = (".", "fairseq_attn_plugin", "fairseq_attn_plugin/modules")
+                found = any((ROOT / folder / name).exists() for folder in folders)
+                assert found or list(ROOT.glob(f"fairseq_attn_plugin/modules/*/{name}")), name
