@@ -13,6 +13,13 @@ from fairseq.registry import REGISTRIES
 from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
 
 USAGE = "usage: python -m fairseq_attn_plugin [options]"
+INTRODUCTION = """# Options
+
+For a reader who looks an option up: every option that the plugin adds to fairseq's commands. Options that fairseq's
+`lstm` has too keep their name and meaning. An option or a pair of options that makes no sense is an error with flag,
+value and remedy. What the mechanisms compute is in [mechanisms](mechanisms.md).
+
+`python -m fairseq_attn_plugin options` prints this page."""
 
 
 def is_ours(cls: type) -> bool:
@@ -76,13 +83,13 @@ def table(config: type) -> Iterator[str]:
 
 
 def reference() -> Iterator[str]:
-    """Yields the lines of the option reference, a Markdown table for each model, task and the like."""
-    for number, (flag, name, config) in enumerate(plugin_configs()):
-        if number:
-            yield ""
+    """Yields the lines of ``docs/options.md``, a Markdown table for each model, task and the like."""
+    yield INTRODUCTION
+    for flag, name, config in plugin_configs():
         presets = sorted(set(ARCH_MODEL_INV_REGISTRY.get(name, [])) - {name}) if flag == "--arch" else []
-        yield f"`{flag} {name}`" + (f" and its presets `{'`, `'.join(presets)}`" if presets else "")
-        yield ""
+        yield f"\n## `{flag} {name}`\n"
+        if presets:
+            yield f"And its presets `{'`, `'.join(presets)}`.\n"
         yield from table(config)
 
 

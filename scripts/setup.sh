@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a virtual environment that holds the plugin and all it needs. Run again, it does nothing.
 #
-# usage: bash scripts/setup.sh [EXTRA ...]      EXTRA: test, dev (adds what tests or development need)
+# usage: bash scripts/setup.sh [EXTRA ...]      EXTRA: test, docs, dev (adds what tests, the documentation or both need)
 #   PYTHON=python3.12      the Python to use; unset: the first of 3.12, 3.11, 3.13, 3.10 that runs
 #   VENV=DIR               where the environment goes; unset: .venv beside this checkout's README
 #   TORCH_INDEX_URL=URL    the package index that torch comes from, such as https://download.pytorch.org/whl/cpu
@@ -22,9 +22,10 @@ read_extras() {
   for extra in "$@"; do
     case $extra in
       test) extras="${extras/test/} test" ;;
-      dev) extras="test dev" ;;
+      docs) extras="${extras/docs/} docs" ;;
+      dev) extras="test docs dev" ;;
       -h | --help) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
-      *) die "EXTRA: got '$extra'; choose from test, dev" ;;
+      *) die "EXTRA: got '$extra'; choose from test, docs, dev" ;;
     esac
   done
 }

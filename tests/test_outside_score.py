@@ -1,4 +1,4 @@
-"""A score of an outside package: the README's example, run as it stands there, and what a wrong score is told."""
+"""A score of an outside package: the example of docs/extending.md, run as it stands, and what a wrong score is told."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from torch import nn
 
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, AttentionKeys, AttentionScore
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "extending.md"
 EXAMPLE = re.compile(r"<!-- outside score -->\n```python\n(.*?)```\n```bash\n(.*?)```\n<!-- /outside score -->", re.S)
 SERVING = """
 import my_scores
@@ -39,8 +39,8 @@ def run(programs):
 @pytest.mark.slow(seconds=55)
 def test_the_example_of_the_readme(tmp_path, command, run):
     """In processes of its own: here the score is not registered. Without attention half of the sentences are right."""
-    found = EXAMPLE.search(README.read_text(encoding="utf-8"))
-    assert found, "README.md has no example between <!-- outside score --> and <!-- /outside score -->"
+    found = EXAMPLE.search(PAGE.read_text(encoding="utf-8"))
+    assert found, "docs/extending.md has no example between <!-- outside score --> and <!-- /outside score -->"
     python, commands = found.groups()
     (tmp_path / "my_scores").mkdir()
     (tmp_path / "my_scores" / "__init__.py").write_text(python, encoding="utf-8")

@@ -73,11 +73,8 @@ def test_choices_of_a_registry_are_in_the_reference(reference):
 
 
 @pytest.mark.slow
-def test_readme_holds_the_reference(reference):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    start, end = "<!-- options -->\n", "<!-- /options -->"
-    assert readme.count(start) == readme.count(end) == 1
-    assert readme.split(start)[1].split(end)[0] == reference
+def test_the_page_of_options_is_what_the_command_prints(reference):
+    assert (ROOT / "docs" / "options.md").read_text(encoding="utf-8") == reference
 
 
 @pytest.mark.slow
@@ -183,7 +180,7 @@ def test_setup_leaves_other_directories_alone(tmp_path):
 
 
 def test_setup_names_an_unknown_extra(tmp_path):
-    assert setup(tmp_path, "tests") == (1, "setup.sh: EXTRA: got 'tests'; choose from test, dev")
+    assert setup(tmp_path, "tests") == (1, "setup.sh: EXTRA: got 'tests'; choose from test, docs, dev")
 
 
 def test_setup_explains_itself(tmp_path):

@@ -18,7 +18,7 @@ from fairseq_attn_plugin.serving.translator import Translator
 
 pytestmark = pytest.mark.slow
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "tools.md"
 POSITIONS = "--max-source-positions 60 --max-target-positions 101"  # 37 source tokens at once: 2 x 37 + 25 <= 100
 
 
@@ -224,10 +224,10 @@ def test_models_of_other_tasks_keep_fairseqs_interface(command, tmp_path):
     assert set(hub.translate("a b c", max_len_b=5).split()) <= {"a", "b", "c", "d", "<unk>"}
 
 
-def test_the_example_of_the_readme(trained, capfd):
+def test_the_example_of_the_page(trained, capfd):
     """It runs as it stands, but for the folder."""
-    (example,) = re.findall(r"<!-- serving -->\n```python\n(.*?)```\n<!-- /serving -->", README.read_text(), re.S)
+    (example,) = re.findall(r"<!-- serving -->\n```python\n(.*?)```\n<!-- /serving -->", PAGE.read_text(), re.S)
     code, replaced = re.subn(r"runs/nmt/\S+/model", str(trained[0]), example)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "docs/tools.md", "exec"), {})
     shapes = re.findall(r"^\((\d+), (\d+)\)$", capfd.readouterr().out, re.M)
     assert replaced == 1 and len(shapes) == 2

@@ -32,7 +32,7 @@ Made = TypeVar("Made")
 
 
 def linear(parts: Sequence[Tensor], weights: Sequence[Tensor], bias: Optional[Tensor] = None) -> Tensor:
-    """y = [W1 W2 ...] [x1; x2; ...] + b, the matrices and the inputs side by side, however either is cut.
+    """``y = [W1 W2 ...] [x1; x2; ...] + b``, the matrices and the inputs side by side, however either is cut.
 
     Args:
         parts: N×X tensors, of K columns together.
