@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("out", help="text file to write, one hypothesis a line; - for stdout")
     parser.add_argument("--dictionary", metavar="FILE", help="a source word, a TAB or blank and a target word per line")
     parser.add_argument("--source", metavar="FILE", help="tokenised source; the log has <unk> for its unknown words")
-    parser.add_argument("--unk", default=unknown_words.UNK, metavar="SYMBOL", help="default: %(default)s")
+    parser.add_argument("--unk", default=unknown_words.UNKNOWN, metavar="SYMBOL", help="default: %(default)s")
     args = parser.parse_args()
     try:
         lines, notes = replaced(args)

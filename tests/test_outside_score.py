@@ -37,7 +37,7 @@ def run(programs):
 
 
 @pytest.mark.slow(seconds=55)
-def test_the_example_of_the_readme(tmp_path, command, run):
+def test_the_example_of_the_page(tmp_path, command, run):
     """In processes of its own: here the score is not registered. Without attention half of the sentences are right."""
     found = EXAMPLE.search(PAGE.read_text(encoding="utf-8"))
     assert found, "docs/extending.md has no example between <!-- outside score --> and <!-- /outside score -->"

@@ -12,9 +12,8 @@ import io
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from ..data.data_folder import UNKNOWN
 from .generation_log import Hypothesis, Sentence, attention_axes, attention_weights
-
-UNK = "<unk>"
 
 
 @dataclasses.dataclass
@@ -74,7 +73,7 @@ def _linked_positions(
 
 
 def replace_unknown_words(
-    sentence: Sentence, hypothesis: Hypothesis, counts: Counts, dictionary: Dict[str, str], unk: str = UNK
+    sentence: Sentence, hypothesis: Hypothesis, counts: Counts, dictionary: Dict[str, str], unk: str = UNKNOWN
 ) -> List[str]:
     """The tokens of the hypothesis, with each ``unk`` replaced where that can be done.
 
@@ -104,7 +103,7 @@ def replace_unknown_words(
 
 
 def best_lines(
-    sentences: List[Sentence], dictionary: Dict[str, str], unk: str = UNK, length: int = 0
+    sentences: List[Sentence], dictionary: Dict[str, str], unk: str = UNKNOWN, length: int = 0
 ) -> Tuple[List[str], Counts, List[int]]:
     """The best hypotheses as lines of text, unknown words replaced.
 
@@ -121,7 +120,7 @@ def best_lines(
     return [found.get(ident, "") for ident in ids], counts, [ident for ident in ids if ident not in found]
 
 
-def with_source_text(sentences: List[Sentence], lines: List[List[str]], path, unk: str = UNK) -> List[Sentence]:
+def with_source_text(sentences: List[Sentence], lines: List[List[str]], path, unk: str = UNKNOWN) -> List[Sentence]:
     """The sentences with the source as it was before fairseq replaced its unknown words by ``unk``.
 
     Args:

@@ -153,8 +153,7 @@ class LinearProduct(_Kept):
             # a tensor of its own: oneDNN's bfloat16 product of a 3-d slice reads beyond rows of an odd width
             self.known_dtype = known.dtype
             self.known_first = known.transpose(0, 1).to(matrix.dtype).contiguous()
-            of_known = torch.matmul(self.known_first, matrix[:, : self.known_width].t())
-            self.of_known: List[Optional[Tensor]] = [*(of_known if bias is None else of_known.add_(bias))]
+            self.of_known: List[Optional[Tensor]] = [*self._product_of(self.known_first)]
 
     def forward(self, parts: Sequence[Tensor], step: int) -> Tuple[Tensor, Optional[Tensor]]:
         """N×X tensors, side by side the unknown columns at this step → N×G, and what the gradient needs."""
@@ -165,12 +164,16 @@ class LinearProduct(_Kept):
             return self._added(step, x).to(dtype), x
         return affine(x, self.columns_t, self.bias, dtype), x
 
+    def _product_of(self, known: Tensor) -> Tensor:
+        """Known columns of one step, or of all → their product, with b: …×E → …×G."""
+        product = torch.matmul(known, self.matrix[:, : self.known_width].t())
+        return product if self.bias is None else product.add_(self.bias)
+
     def _added(self, step: int, x: Tensor) -> Tensor:
         """Product of the unknown columns, added to that of the known ones; in its place, as long as that is unused."""
         of_known, self.of_known[step] = self.of_known[step], None
         if of_known is None:
-            of_known = torch.mm(self.known_first[step], self.matrix[:, : self.known_width].t())
-            of_known = of_known if self.bias is None else of_known.add_(self.bias)
+            of_known = self._product_of(self.known_first[step])
         return of_known.addmm_(x, self.columns_t).data  # with a version of its own, not that of all steps
 
     def _side_by_side(self, parts: Sequence[Tensor]) -> Tensor:
