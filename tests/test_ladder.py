@@ -13,8 +13,11 @@ from transcription import Transcription
 
 from fairseq_attn_plugin.models.config import resolved
 from fairseq_attn_plugin.models.encoder import memory_of
+from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS
+from fairseq_attn_plugin.modules.attention.histories import HISTORIES
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.attention.windows import WINDOWS
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
 AXES = (ATTENTION_SCORES.names(), ("current", "previous"), NORMALIZERS.names(), CELLS.names(), ("on", "off"))
@@ -81,7 +84,73 @@ def name_of(options) -> str:
     return "-".join(options[name] for name in short) + ("" if options.get("input_feeding") == "off" else "-feeding")
 
 
-ALL = {**{name_of(options): options for options in PRODUCT}, **SHAPES}
+REMEMBERING = dict(
+    score=ATTENTION_SCORES.names(),
+    history=["none", *HISTORIES.names()],
+    window=["none", *WINDOWS.names()],
+    addressing=["none", *ADDRESSINGS.names()],
+    heads=["1", "2"],
+    past=["off", "on"],
+    query=["current", "previous"],
+    feeding=["on", "off"],
+    normalizer=NORMALIZERS.names(),
+    cell=["lstm", "gru"],
+)
+"""Axes of what the attention remembers, with those that they meet."""
+
+
+def goes_together(score, history, window, addressing, heads, past, query, feeding, normalizer, cell):
+    """For the others there is an error with a remedy."""
+    if not ATTENTION_SCORES[score].reads_query:
+        return False
+    if addressing == "monotonic" and normalizer != "softmax":
+        return False
+    return history == "none" or ATTENTION_SCORES[score].reads_keys
+
+
+def remembering(score, history, window, addressing, heads, past, query, feeding, normalizer, cell):
+    return mechanism(
+        score, query, normalizer, cell, input_feeding=feeding, attention_history=history, attention_window=window,
+        attention_addressing=addressing, attention_heads=int(heads), attention_past=past,
+        attention_window_width=None if window == "none" else 2,
+    )  # fmt: skip
+
+
+MEMORIES = {
+    "-".join(row): remembering(*row) for row in combinations(list(REMEMBERING.values()), goes_together)
+}  # fmt: skip
+SHAPES.update({
+    "wide filters over both": dict(
+        attention_history="location", attention_history_over="both", attention_history_size=3,
+        attention_history_width=7, attention_score="additive",
+    ),
+    "filters over the sum": dict(attention_history="location", attention_history_over="sum", input_feeding="off"),
+    "high fertility": dict(attention_history="fertility", attention_fertility=3.5, attention_query="previous"),
+    "small gru coverage": dict(
+        attention_history="gru_coverage", attention_history_size=3, attention_query="previous", attention_score="cosine",
+        attention_dim=4,
+    ),
+    "wide shift from the last token": dict(
+        attention_addressing="shift", attention_shift_width=5, attention_addressing_start="last"
+    ),
+    "shift from the first token": dict(attention_addressing="shift", attention_addressing_start="first"),
+    "hard monotonic": dict(attention_addressing="monotonic", attention_monotonic_search="hard"),
+    "three heads of other values": dict(
+        attention_heads=3, attention_value_dim=9, attention_dim=6, attention_score="dot", attention_query="previous"
+    ),
+    "mapped values": dict(attention_value_dim=3, attention_score="additive"),
+    "split values": dict(attention_key_value="split", attention_value_inputs="state,word", encoder_direction="bi"),
+    "split values, all at once": dict(attention_key_value="split", input_feeding="off", attention_value_dim=2),
+    "three hidden layers": dict(attention_score="normed_additive", attention_hidden_layers=3),
+    "past of another score": dict(
+        attention_past="on", attention_past_score="additive", attention_past_normalizer="sparsemax",
+        attention_past_dim=3, attention_query_inputs="state,word,context",
+    ),
+    "window over a target longer than the source": dict(
+        attention_window="local_m", attention_window_width=1, input_feeding="off"
+    ),
+})  # fmt: skip
+ALL = {**{name_of(options): options for options in PRODUCT}, **MEMORIES, **SHAPES}
 
 
 def settings(options):

@@ -4,6 +4,7 @@ Nothing here is shared with the package but the names of the parameters. Vectors
 """
 
 import torch
+from transcribed_memory import ADDRESSINGS, HISTORIES, WINDOWS
 
 
 def lstm_cell(p, x, state):
@@ -82,40 +83,47 @@ def entmax15(scores):
 NORMALIZERS = {"softmax": softmax, "sparsemax": sparsemax, "entmax15": entmax15}
 
 
-def projected(p, query, value):
-    """Query and value after the projections of --attention-dim, where they are there."""
+def unit(x):
+    return x / sum(number * number for number in x) ** 0.5
+
+
+def query_and_key(p, query, values, j, of_key=lambda k: k):
+    """q and k(j), after the projections of --attention-dim, where they are there, and what a history adds to the key."""
+    k = values[j]
     if "attention.query_projection.weight" in p:
         query = p["attention.query_projection.weight"] @ query
-        value = p["attention_keys.projection.weight"] @ value
-    return query, value
+        k = p["attention_keys.projection.weight"] @ k
+    k = of_key(k)
+    return query, k + p["history"][j] if "history" in p else k
 
 
 def dot(p, query, values, j):
-    q, k = projected(p, query, values[j])
+    q, k = query_and_key(p, query, values, j)
     return sum(q[i] * k[i] for i in range(len(q)))
 
 
 def scaled_dot(p, query, values, j):
-    size = len(projected(p, query, values[j])[1])
+    size = len(query_and_key(p, query, values, j)[1])
     return dot(p, query, values, j) / size**0.5
 
 
 def cosine(p, query, values, j):
-    q, k = projected(p, query, values[j])
-    product = sum(q[i] * k[i] for i in range(len(q)))
-    lengths = sum(x * x for x in q) ** 0.5 * sum(x * x for x in k) ** 0.5
-    return torch.exp(p["attention.score.log_scale"]) * product / lengths
+    q, k = query_and_key(p, query, values, j, of_key=unit)
+    return torch.exp(p["attention.score.log_scale"]) * (unit(q) @ k)
 
 
 def general(p, query, values, j):
-    q, k = projected(p, query, values[j])
+    q, k = query_and_key(p, query, values, j)
     return k @ (p["attention.score.linear.weight"] @ q + p.get("attention.score.linear.bias", 0.0))
 
 
 def additive(p, query, values, j):
-    q = p["attention.query_projection.weight"] @ query
-    k = p["attention_keys.projection.weight"] @ values[j]
-    return p["attention.score.vector"] @ torch.tanh(q + k + p.get("attention.score.bias", 0.0))
+    q, k = query_and_key(p, query, values, j)
+    hidden = torch.tanh(q + k + p.get("attention.score.bias", 0.0))
+    for layer in range(sum("score.layers" in name and "weight" in name for name in p)):
+        weight, bias = (p[f"attention.score.layers.{layer}.{name}"] for name in ("weight", "bias"))
+        hidden = torch.tanh(weight @ hidden + bias)
+    return p["attention.score.vector"] @ hidden
 
 
 def normed_additive(p, query, values, j):
@@ -213,9 +221,19 @@ class Transcription:
             pairs = zip(outputs, inputs, strict=True)
             inputs = [self.leave(self.encoder, depth, output, below) for output, below in pairs]
             final.append(state)
+        return self.found(inputs, words), final
+
+    def found(self, states, words):
+        """What the attention finds at each position: what keys are made of, and the values."""
+        keys = values = states
+        if self.cfg.attention_key_value == "split":
+            half = len(states[0]) // 2
+            keys, values = ([state[:half] for state in states], [state[half:] for state in states])
         if "word" in (self.cfg.attention_value_inputs or "state"):
-            inputs = [torch.cat(pair) for pair in zip(inputs, words, strict=True)]
-        return inputs, final
+            keys, values = ([torch.cat(pair) for pair in zip(part, words, strict=True)] for part in (keys, values))
+        if "attention_values.weight" in self.encoder:
+            values = [self.encoder["attention_values.weight"] @ value for value in values]
+        return keys, values
 
     def bridge(self, final, values):
         states = []
@@ -238,11 +256,65 @@ class Transcription:
             states.append(state)
         return states
 
-    def attend(self, query, values):
-        score = SCORES[self.cfg.attention_score]
-        scores = torch.stack([score(self.parameters, query, values, j) for j in range(len(values))])
-        weights = NORMALIZERS[self.cfg.attention_normalizer](scores)
-        return sum(weights[j] * values[j] for j in range(len(values))), weights
+    def attention_heads(self):
+        """Parameters of each head, under the names that they have where there is one."""
+        count = self.cfg.attention_heads
+        if count == 1:
+            return [dict(self.parameters)]
+        return [
+            {name.replace(f"heads.{i}.", ""): value for name, value in self.parameters.items() if f"heads.{i}." in name}
+            for i in range(count)
+        ]
+
+    def attend(self, query, found, t, memories):
+        """Every head at step t, of which ``memories`` has what it remembers → context, weights."""
+        keys, values = found
+        heads, contexts, all_weights = self.attention_heads(), [], []
+        size = len(values[0]) // len(heads)
+        for i, p in enumerate(heads):
+            own = [value[i * size : (i + 1) * size] for value in values]
+            weights = self.attend_head(p, query, keys, own, t, memories.setdefault(i, {}))
+            contexts.append(sum(weights[j] * own[j] for j in range(len(own))))
+            all_weights.append(weights)
+        context = torch.cat(contexts)
+        if len(heads) > 1:
+            context = self.decoder["attention.output.weight"] @ context
+        return context, sum(all_weights) / len(heads)
+
+    def attend_head(self, p, query, keys, values, t, memory):
+        cfg, length = self.cfg, len(keys)
+        if cfg.attention_history != "none":
+            history = HISTORIES[cfg.attention_history]
+            memory.setdefault("history", history.first(cfg, length))
+            key_map = p["attention.history.key_map.weight"]
+            p = {**p, "history": [key_map @ history.feature(p, cfg, memory["history"], j) for j in range(length)]}
+        scores = torch.stack([SCORES[cfg.attention_score](p, query, keys, j) for j in range(length)])
+        if cfg.attention_window != "none":
+            centre = WINDOWS[cfg.attention_window](p, query, t, length)
+            for j in range(length):
+                near = abs(j - centre) <= cfg.attention_window_width
+                scores[j] = scores[j] - (j - centre) ** 2 / (2 * (cfg.attention_window_width / 2) ** 2)
+                scores[j] = scores[j] if near else float("-inf")
+        if cfg.attention_addressing != "none":
+            address = ADDRESSINGS[cfg.attention_addressing]
+            before = memory.setdefault("weights", address.first(cfg, length))
+            given = scores if address.takes_scores else NORMALIZERS[cfg.attention_normalizer](scores)
+            weights = memory["weights"] = address.step(p, cfg, given, query, before)
+        else:
+            weights = NORMALIZERS[cfg.attention_normalizer](scores)
+        if cfg.attention_history != "none":
+            memory["history"] = history.after(p, cfg, memory["history"], weights, values, query)
+        return weights
+
+    def attend_past(self, query, states):
+        """Over the states of earlier steps; zero where there are none."""
+        if not states:
+            return torch.zeros(self.cfg.decoder_hidden_size, dtype=torch.float64)
+        p = {n[len("past.") :].replace("keys.", "attention_keys."): v for n, v in self.decoder.items() if "past." in n}
+        score = SCORES[self.cfg.attention_past_score or "general"]
+        normalize = NORMALIZERS[self.cfg.attention_past_normalizer or "softmax"]
+        weights = normalize(torch.stack([score(p, query, states, j) for j in range(len(states))]))
+        return sum(weight * state for weight, state in zip(weights, states, strict=True))
 
     @staticmethod
     def chosen(names, state, word, context):
@@ -264,17 +336,25 @@ class Transcription:
 
     def __call__(self, source, previous):
         """Tokens of one sentence, no padding → T×V logits, T×S weights (None without attention)."""
-        values, final = self.encode(source)
+        found, final = self.encode(source)
+        values, past, memories = found[1], [], {}
         states = self.bridge(final, values)
         attention = self.cfg.attention_score != "none"
         feed, logits, all_weights = None, [], []
-        context = torch.zeros_like(values[0])
+        with_past = self.cfg.attention_past == "on"
+        context = torch.zeros(len(values[0]) + with_past * self.cfg.decoder_hidden_size, dtype=torch.float64)
         query_inputs = self.cfg.attention_query_inputs or "state"
-        for token in previous:
+
+        def attend(state, t):
+            query = self.chosen(query_inputs, state, word, context)
+            found_there, weights = self.attend(query, found, t, memories)
+            return torch.cat([found_there, self.attend_past(query, past)]) if with_past else found_there, weights
+
+        for t, token in enumerate(previous):
             word = self.decoder["embed_tokens.weight"][token]
             inputs, weights = [word], None
             if attention and self.cfg.attention_query == "previous":
-                context, weights = self.attend(self.chosen(query_inputs, states[-1][0], word, context), values)
+                context, weights = attend(states[-1][0], t)
                 inputs.append(context)
             if self.cfg.input_feeding == "on":
                 size = self.feed_size(sum(map(len, inputs)))
@@ -284,7 +364,8 @@ class Transcription:
                 states[depth] = self.cell(self.layer(self.decoder, depth), below, states[depth])
                 below = self.leave(self.decoder, depth, states[depth][0], below)
             if attention and self.cfg.attention_query == "current":
-                context, weights = self.attend(self.chosen(query_inputs, below, word, context), values)
+                context, weights = attend(below, t)
+            past.append(below)
             feed = features = self.mapped("readout", self.chosen(self.cfg.readout_inputs, below, word, context))
             if "projection.weight" in self.decoder:
                 features = self.decoder["projection.weight"] @ features + self.decoder["projection.bias"]

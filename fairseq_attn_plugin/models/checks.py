@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from ..modules.attention.scores import ATTENTION_SCORES
+from ..modules.attention.addressings import ADDRESSINGS
+from ..modules.attention.normalizers import NORMALIZERS
+from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES
 from ..modules.options import arguments, flag
 from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
@@ -69,6 +71,8 @@ def _check_attention(cfg, sizes: Sizes) -> None:
         )
     if not score.reads_query:
         _check_fixed_weights(cfg, sizes)
+    _check_memory(cfg, sizes)
+    _check_heads(cfg, sizes)
     if "state" not in sizes.values:
         raise ValueError(
             f"--attention-value-inputs {cfg.attention_value_inputs}: the attention would not read what the encoder's "
@@ -76,12 +80,12 @@ def _check_attention(cfg, sizes: Sizes) -> None:
         )
     ATTENTION_SCORES.check_options(cfg.attention_score, cfg)
     query = sum(sizes.query.values())
-    if score.needs_equal_sizes and sizes.key is None and query != sizes.value:
+    if score.needs_equal_sizes and sizes.key is None and query != sizes.found:
         made_of = "--decoder-hidden-size" if list(sizes.query) == ["state"] else "--attention-query-inputs"
         found = "the encoder's outputs" if list(sizes.values) == ["state"] else "--attention-value-inputs"
         raise ValueError(
             f"--attention-score {cfg.attention_score}: the query has {query} numbers ({made_of}), {found} "
-            f"{sizes.value}; give --attention-dim to project both, or make them equal"
+            f"{sizes.found}; give --attention-dim to project both, or make them equal"
         )
 
 
@@ -93,10 +97,82 @@ def _check_fixed_weights(cfg, sizes: Sizes) -> None:
             f"--attention-query-inputs {cfg.attention_query_inputs}: {given} does not read the query; use "
             "--attention-query-inputs state"
         )
-    if cfg.attention_normalizer != "softmax":
+    neutral = dict(
+        attention_normalizer="softmax", attention_history="none", attention_window="none", attention_addressing="none"
+    )
+    for name, value in neutral.items():
+        if cfg[name] != value:
+            raise ValueError(f"{flag(name)} {cfg[name]}: the weights of {given} are fixed; use {flag(name)} {value}")
+
+
+def _check_memory(cfg, sizes: Sizes) -> None:
+    """History, addressing and the decoder's own past."""
+    if cfg.attention_history != "none" and not ATTENTION_SCORES[cfg.attention_score].reads_keys:
         raise ValueError(
-            f"--attention-normalizer {cfg.attention_normalizer}: the weights of {given} are fixed; use "
-            "--attention-normalizer softmax"
+            f"--attention-history {cfg.attention_history}: it is part of the keys, and --attention-score "
+            f"{cfg.attention_score} reads none; use --attention-history none, or a score such as general or additive"
+        )
+    addressing = ADDRESSINGS.get(cfg.attention_addressing)
+    if addressing is not None and addressing.takes_scores and cfg.attention_normalizer != "softmax":
+        raise ValueError(
+            f"--attention-normalizer {cfg.attention_normalizer}: --attention-addressing {cfg.attention_addressing} "
+            "makes weights of the scores itself; use --attention-normalizer softmax, its neutral value"
+        )
+    if cfg.attention_past == "on":
+        _check_past(cfg, sizes)
+        return
+    for name, neutral in (("score", "general"), ("normalizer", "softmax"), ("dim", None)):
+        value = cfg[f"attention_past_{name}"]
+        if value not in (None, neutral):
+            given = f"{flag(f'attention_past_{name}')} {value}"
+            raise ValueError(f"{given}: --attention-past is off; leave it out, or use --attention-past on")
+
+
+def _check_past(cfg, sizes: Sizes) -> None:
+    NORMALIZERS.named(cfg.attention_past_normalizer, "--attention-past-normalizer")
+    score = ATTENTION_SCORES.named(cfg.attention_past_score, "--attention-past-score")
+    if not (score.reads_query and score.reads_keys):
+        raise ValueError(
+            f"--attention-past-score {cfg.attention_past_score}: it does not compare the query with the states; use "
+            "general or additive"
+        )
+    if "state" not in sizes.query:
+        raise ValueError(
+            f"--attention-query-inputs {cfg.attention_query_inputs}: --attention-past compares the decoder's state "
+            "with its earlier ones; add state, or use --attention-past off"
+        )
+    query, size_option = sum(sizes.query.values()), score.size_option()
+    options = {ATTENTION_DIM.name: cfg.attention_past_dim, "decoder_hidden_size": sizes.decoder}
+    size = size_option.value(options) if size_option == ATTENTION_DIM else None
+    if score.needs_equal_sizes and size is None and query != sizes.decoder:
+        raise ValueError(
+            f"--attention-past-score {cfg.attention_past_score}: the query has {query} numbers, a state "
+            f"{sizes.decoder}; give --attention-past-dim"
+        )
+
+
+def _check_heads(cfg, sizes: Sizes) -> None:
+    heads = cfg.attention_heads
+    if cfg.attention_key_value == "split" and sizes.encoder % 2:
+        raise ValueError(
+            f"--attention-key-value split: the encoder's output has {sizes.encoder} numbers, which have no half; use "
+            "an even --encoder-hidden-size"
+        )
+    if heads == 1:
+        return
+    score = ATTENTION_SCORES[cfg.attention_score]
+    if not score.reads_query:
+        raise ValueError(
+            f"--attention-heads {heads}: the weights of --attention-score {cfg.attention_score} are fixed, the heads "
+            "would be equal; use --attention-heads 1"
+        )
+    if sizes.value % heads:
+        what = "--attention-value-dim" if cfg.attention_value_dim else "a value (see --attention-value-dim)"
+        raise ValueError(f"--attention-heads {heads}: {what} has {sizes.value} numbers, which {heads} does not divide")
+    if score.size_option() == ATTENTION_DIM and sizes.key is not None and sizes.key % heads:
+        raise ValueError(
+            f"--attention-heads {heads}: a key has {sizes.key} numbers, which {heads} does not divide; give another "
+            "--attention-dim"
         )
 
 

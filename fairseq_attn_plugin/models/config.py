@@ -7,8 +7,11 @@ from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.dataclass import configs as fairseq_configs
 from omegaconf import DictConfig, OmegaConf
 
+from ..modules.attention.addressings import ADDRESSINGS
+from ..modules.attention.histories import HISTORIES
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
+from ..modules.attention.windows import WINDOWS
 from ..modules.options import Option, at_least_one, declare, dropout_probability, follow, probability
 from ..modules.recurrence.cells import CELLS
 from ..modules.registry import Registry
@@ -16,7 +19,7 @@ from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
 from .precision import MATMUL_DTYPES
 
-REGISTRIES = (CELLS, BRIDGES, ATTENTION_SCORES, NORMALIZERS, SCHEDULES)
+REGISTRIES = (CELLS, BRIDGES, ATTENTION_SCORES, NORMALIZERS, HISTORIES, WINDOWS, ADDRESSINGS, SCHEDULES)
 """Tables of parts; ``option_of`` has the name of the option that selects from each."""
 
 
@@ -135,6 +138,40 @@ def attention_options() -> List[Option]:
               "word's embedding beside it, for the score and the context; default: state)", "state", neutral="state"),
         Option("attention_dropout", float, 0.0, "dropout on attention weights", check=dropout_probability),
         _choice("input_feeding", ("on", "off"), "on", "the readout of a step enters the cell at the next one", "off"),
+        *memory_options(),
+        *value_options(),
+    ]  # fmt: skip
+
+
+def memory_options() -> List[Option]:
+    """What the attention remembers, and where it may look."""
+    return [
+        _selects(HISTORIES, "none", "what was attended to so far becomes part of the keys"),
+        *HISTORIES.options(),
+        _selects(WINDOWS, "none", "the attention looks at a stretch of the source alone"),
+        *WINDOWS.options(),
+        _selects(ADDRESSINGS, "none", "where the attention looks follows from where it has looked"),
+        *ADDRESSINGS.options(),
+        _choice("attention_past", ("on", "off"), "off",
+                "a second attention, over the decoder's own earlier states; its context stands beside the other one"),
+        _text("attention_past_score", "score of that attention (default: general)", "general", neutral="general"),
+        _text("attention_past_normalizer", "normaliser of that attention (default: softmax)", "softmax",
+              neutral="softmax"),
+        _size("attention_past_dim", "project the query and the earlier states to this size (default: as they are; "
+              "additive and its kin: --decoder-hidden-size)"),
+    ]  # fmt: skip
+
+
+def value_options() -> List[Option]:
+    """Heads, and what a context is made of."""
+    return [
+        Option("attention_heads", int, 1,
+               "attentions side by side, each with keys, query and values of its own and 1/N of the sizes; the weights "
+               "returned are their mean", check=at_least_one),
+        _choice("attention_key_value", ("shared", "split"), "shared",
+                "split: half of the encoder's output is key, half is value"),
+        _size("attention_value_dim", "map the values, but not the keys, to this size (default: as they are; with "
+              "several heads the size that they have)"),
     ]  # fmt: skip
 
 

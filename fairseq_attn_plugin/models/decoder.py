@@ -73,6 +73,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         self.bridge = bridge
         self.query = step.query
         self.attention = step.attention
+        self.past = step.past
         self.readout = step.readout
         self.projection = projection
         self.vocabulary = vocabulary

@@ -1,11 +1,14 @@
 """One step of the decoder, written once: teacher forcing, scheduled sampling and search all drive it."""
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple, Union
 
+import torch
 from torch import Tensor, nn
 
-from ..modules.attention.attention import Attended, Attention
+from ..modules.attention.attention import Attention
+from ..modules.attention.heads import MultiHeadAttention
 from ..modules.attention.memory import AttentionMemory
+from ..modules.attention.past import OwnPast
 from ..modules.carry import Carry, Tree
 from ..modules.combination import Combination
 from ..modules.recurrence.cells import LayerState
@@ -19,7 +22,7 @@ class StepOutput(NamedTuple):
     """s(t), R×H, output of the top layer."""
 
     context: Optional[Tensor]
-    """c(t), R×M; None without attention."""
+    """c(t), R×M, and that of the decoder's past beside it; None without attention."""
 
     weights: Optional[Tensor]
     """a(t), R×1×S; None without attention."""
@@ -37,7 +40,8 @@ class DecoderStep:
         current:   s(t) = cell([y(t-1); f(t-1)]),  q(t) = query(s(t), y(t-1), c(t-1)),  c(t) = attention(q(t))
         r(t) = readout(s(t), y(t-1), c(t))
 
-    s(t-1) in the query is the state that the cell keeps, before residual connection and layer norm.
+    s(t-1) in the query is the state that the cell keeps, before residual connection and layer norm. Where the decoder
+    attends to its own past, c(t) is [c(t); c'(t)], c'(t) = past(q(t), s(1), ..., s(t-1)).
 
     Args:
         cell_input: context (where the query is the previous state) and feed (with input feeding), side by side, which
@@ -50,6 +54,7 @@ class DecoderStep:
         query_is_previous: True: q(t) from s(t-1), the context enters the cell (Bahdanau et al., 2015);
             False: q(t) from s(t) (Luong et al., 2015), or no attention.
         input_feeding: r(t-1) enters the cell.
+        past: attention to s(1), ..., s(t-1); None = no such attention.
     """
 
     def __init__(
@@ -57,11 +62,12 @@ class DecoderStep:
         cell_input: Combination,
         recurrence: RecurrentStack,
         query: Combination,
-        attention: Optional[Attention],
+        attention: Union[Attention, MultiHeadAttention, None],
         readout: Combination,
         dropout_out: nn.Module,
         query_is_previous: bool,
         input_feeding: bool,
+        past: Optional[OwnPast] = None,
     ):
         self.cell_input = cell_input
         self.recurrence = recurrence
@@ -71,6 +77,7 @@ class DecoderStep:
         self.dropout_out = dropout_out
         self.query_is_previous = query_is_previous
         self.input_feeding = input_feeding
+        self.past = past
 
     @property
     def keeps_context(self) -> bool:
@@ -80,19 +87,21 @@ class DecoderStep:
     @property
     def feeds_back(self) -> bool:
         """Whether a step reads more of those before than the cell's own state: then a target is a loop of steps."""
-        remembers = self.attention is not None and self.attention.remembers
+        remembers = self.past is not None or (self.attention is not None and self.attention.remembers)
         return self.input_feeding or self.query_is_previous or self.keeps_context or remembers
 
     def first(self, layers: List[LayerState], memory: AttentionMemory) -> Carry:
         """What the first step starts from, given the first state of every layer."""
         h = layers[-1][0]
+        context_dim = memory.values.size(2) + (0 if self.past is None else self.past.state_dim)
         return Carry(
             position=0,
             parts={
                 "cell": layers,
                 "feed": h.new_zeros(h.size(0), self.readout.output_dim) if self.input_feeding else None,
-                "context": h.new_zeros(h.size(0), memory.values.size(2)) if self.keeps_context else None,
+                "context": h.new_zeros(h.size(0), context_dim) if self.keeps_context else None,
                 "attention": {} if self.attention is None else self.attention.first(memory),
+                "past": None if self.past is None else self.past.first(h),
             },
         )
 
@@ -110,17 +119,19 @@ class DecoderStep:
         layers, feed, context = carry.parts["cell"], carry.parts["feed"], carry.parts["context"]
         weights, remembered = None, carry.parts["attention"]
         if self.query_is_previous and self.attention is not None:
-            before = layers[-1][0]
-            context, weights, remembered = self._attend(self.attention, before, word, context, memory, remembered)
+            query = self.query(state=layers[-1][0], word=word, context=context)
+            context, weights, remembered = self._attend(self.attention, query, carry, memory)
         top, layers = self.recurrence.step(self._cell_inputs(word, context, feed), layers)
         if self.attention is not None and not self.query_is_previous:
-            context, weights, remembered = self._attend(self.attention, top, word, context, memory, remembered)
+            query = self.query(state=top, word=word, context=context)
+            context, weights, remembered = self._attend(self.attention, query, carry, memory)
         readout = self.read(top, word, context) if read or self.input_feeding else None
         parts = {
             "cell": layers,
             "feed": readout if self.input_feeding else None,
             "context": context if self.keeps_context else None,
             "attention": remembered,
+            "past": None if self.past is None else self.past.append(carry.parts["past"], top),
         }
         return StepOutput(top, context, weights, readout), Carry(carry.position + 1, parts)
 
@@ -132,7 +143,8 @@ class DecoderStep:
         states, layers = self.recurrence(inputs, carry.parts["cell"])
         context, weights = None, None
         if self.attention is not None:
-            context, weights, _ = self.attention(self.query(state=states, word=words), memory)
+            query = self.query(state=states, word=words)
+            context, weights, _ = self.attention(query, memory, position=carry.position)
         carry = Carry(carry.position + words.size(1), {**carry.parts, "cell": layers})
         return self.read(states, words, context), weights, carry
 
@@ -147,15 +159,11 @@ class DecoderStep:
         return [word, *self.cell_input.parts(context=context, feed=feed)]
 
     def _attend(
-        self,
-        attention: Attention,
-        state: Tensor,
-        word: Tensor,
-        context: Optional[Tensor],
-        memory: AttentionMemory,
-        remembered: Tree,
-    ) -> Attended:
-        """s R×H, y(t-1) R×E, c(t-1) R×M → c(t) R×M, a(t) R×1×S."""
-        query = self.query(state=state, word=word, context=context)
-        attended = attention(query.unsqueeze(1), memory, remembered)
-        return attended._replace(context=attended.context.squeeze(1))
+        self, attention: Union[Attention, MultiHeadAttention], query: Tensor, carry: Carry, memory: AttentionMemory
+    ) -> Tuple[Tensor, Tensor, Tree]:
+        """q(t), R×Q → c(t), R×M; a(t), R×1×S; what the attention remembers."""
+        attended = attention(query.unsqueeze(1), memory, carry.parts["attention"], carry.position)
+        context = attended.context.squeeze(1)
+        if self.past is not None:
+            context = torch.cat([context, self.past(query, carry.parts["past"])], dim=1)
+        return context, attended.weights, attended.state

@@ -26,6 +26,10 @@ class RNNEncoder(FairseqEncoder):
             embedding, which gives the context a way to the word itself (Gehring et al., 2017, eq. 2, add it to the
             value); M = ``value.output_dim``.
         attention_keys: key half of the score; None = no attention, no keys.
+        attention_values: what makes the values of what the attention finds; None = that is what they are. Keys are not
+            made of it.
+        splits: True: of the top layer's output, the first half is for the keys and the second half for the values
+            (Daniluk et al., 2017, section 3.1).
         dropout_in: on embeddings.
         dropout_out: on the top layer's outputs.
         max_positions: longest source, ``</s>`` included.
@@ -43,12 +47,16 @@ class RNNEncoder(FairseqEncoder):
         dropout_out: nn.Module,
         max_positions: int,
         matmul_dtype: Optional[torch.dtype] = None,
+        attention_values: Optional[nn.Module] = None,
+        splits: bool = False,
     ):
         super().__init__(dictionary)
         self.embed_tokens = embed_tokens
         self.recurrence = recurrence
         self.value = value
         self.attention_keys = attention_keys
+        self.attention_values = attention_values
+        self.splits = splits
         self.dropout_in = dropout_in
         self.dropout_out = dropout_out
         self._max_positions = max_positions
@@ -69,8 +77,12 @@ class RNNEncoder(FairseqEncoder):
         embedded = self.dropout_in(self.embed_tokens(src_tokens))
         with products_in(self.matmul_dtype, src_tokens.device):
             states, final = self.recurrence(embedded, padding=padding)
-            values = self.value(state=self.dropout_out(states), word=embedded)
-            keys = [] if self.attention_keys is None else [self.attention_keys(values, padding_mask)]
+            states = self.dropout_out(states)
+            of_keys, of_values = states.chunk(2, dim=2) if self.splits else (states, states)
+            values = self.value(state=of_values, word=embedded)
+            found = self.value(state=of_keys, word=embedded) if self.splits else values
+            keys = [] if self.attention_keys is None else [self.attention_keys(found, padding_mask)]
+            values = values if self.attention_values is None else self.attention_values(values)
         return {
             "values": [values],
             "keys": keys,

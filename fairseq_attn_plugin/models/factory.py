@@ -1,12 +1,17 @@
 """From options to modules: what ``build_model`` puts together."""
 
-from typing import Optional, Tuple
+from typing import Optional, Tuple, Union
 
 from torch import nn
 
+from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.attention import Attention
+from ..modules.attention.heads import HeadKeys, MultiHeadAttention
+from ..modules.attention.histories import HISTORIES
 from ..modules.attention.normalizers import NORMALIZERS
-from ..modules.attention.scores import POSITIONS, build_score
+from ..modules.attention.past import OwnPast
+from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES, POSITIONS, build_score
+from ..modules.attention.windows import WINDOWS
 from ..modules.combination import Combination
 from ..modules.options import arguments
 from ..modules.recurrence.cells import CELLS, RecurrentLayer
@@ -28,7 +33,8 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
     embed_source, embed_target = build_embeddings(cfg, task.source_dictionary, task.target_dictionary)
     keys, attention = build_attention(cfg, sizes)
     source_positions, target_positions = task.max_positions()
-    if attention is not None and attention.score.size_option() == POSITIONS:
+    score_class = ATTENTION_SCORES.get(cfg.attention_score)
+    if score_class is not None and score_class.size_option() == POSITIONS:
         source_positions = min(source_positions, sizes.key)
     encoder = RNNEncoder(
         task.source_dictionary,
@@ -40,6 +46,8 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
         dropout_out=Dropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
         max_positions=source_positions,
         matmul_dtype=MATMUL_DTYPES[cfg.matmul_dtype],
+        attention_values=None if sizes.value_dim is None else nn.Linear(sizes.found, sizes.value_dim, bias=False),
+        splits=cfg.attention_key_value == "split",
     )
     step = build_step(cfg, sizes, attention)
     projection, vocabulary = build_vocabulary(cfg, sizes, embed_target)
@@ -58,20 +66,64 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
     return encoder, decoder
 
 
-def build_attention(cfg, sizes: Sizes) -> Tuple[Optional[nn.Module], Optional[Attention]]:
+AnyAttention = Union[Attention, MultiHeadAttention]
+
+
+def build_attention(cfg, sizes: Sizes) -> Tuple[Optional[nn.Module], Optional[AnyAttention]]:
     """The two halves of the score, in their homes: key half for the encoder, ``Attention`` for the decoder."""
     if cfg.attention_score == "none":
         return None, None
-    query, key = sum(sizes.query.values()), sizes.key
-    keys, score = build_score(cfg.attention_score, query, sizes.value, cfg)
-    normalizer_class = NORMALIZERS[cfg.attention_normalizer]
+    heads = [_build_head(cfg, sizes) for _ in range(cfg.attention_heads)]
+    if len(heads) == 1:
+        return heads[0]
+    keys, attentions = zip(*heads)
+    return HeadKeys(keys), MultiHeadAttention(attentions, sizes.value)
+
+
+def _build_head(cfg, sizes: Sizes) -> Tuple[nn.Module, Attention]:
+    """Key half and attention of one head, which has its share of keys and values."""
+    query, heads, values = sum(sizes.query.values()), cfg.attention_heads, dict(cfg)
+    size_option = ATTENTION_SCORES[cfg.attention_score].size_option()
+    if heads > 1 and size_option == ATTENTION_DIM:
+        values[ATTENTION_DIM.name] = sizes.key // heads
+    keys, score = build_score(cfg.attention_score, query, sizes.found, values)
+    key = None if size_option is None else size_option.value(values)
+    projection = Linear(query, key, bias=False) if key is not None and score.projects_query(key) else None
+
+    def part(registry, name: str, *arguments_before):
+        part_class = registry.get(name)
+        return None if part_class is None else part_class(*arguments_before, **arguments(part_class.options, cfg))
+
+    attention = Attention(
+        score,
+        part(NORMALIZERS, cfg.attention_normalizer),
+        projection,
+        Dropout(cfg.attention_dropout, module_name="Attention"),
+        history=part(HISTORIES, cfg.attention_history, key or sizes.found, sizes.value // heads, query),
+        window=part(WINDOWS, cfg.attention_window, query),
+        addressing=part(ADDRESSINGS, cfg.attention_addressing, query),
+    )
+    return keys, attention
+
+
+def build_past(cfg, sizes: Sizes) -> Optional[OwnPast]:
+    """Attention over the decoder's own states; the options of its score have their defaults."""
+    if cfg.attention_past == "off":
+        return None
+    query = sum(sizes.query.values())
+    values = {option.name: option.default for option in ATTENTION_SCORES.options()}
+    values.update(attention_dim=cfg.attention_past_dim, decoder_hidden_size=sizes.decoder)
+    keys, score = build_score(cfg.attention_past_score, query, sizes.decoder, values)
+    size_option = score.size_option()
+    key = None if size_option is None else size_option.value(values)
+    normalizer_class = NORMALIZERS[cfg.attention_past_normalizer]
     attention = Attention(
         score,
         normalizer_class(**arguments(normalizer_class.options, cfg)),
-        query_projection=None if key is None or not score.projects_query(key) else Linear(query, key, bias=False),
-        dropout=Dropout(cfg.attention_dropout, module_name="Attention"),
+        Linear(query, key, bias=False) if key is not None and score.projects_query(key) else None,
+        Dropout(cfg.attention_dropout, module_name="Attention"),
     )
-    return keys, attention
+    return OwnPast(keys, attention, sizes.decoder)
 
 
 def build_encoder_recurrence(cfg, sizes: Sizes, keys: Optional[nn.Module]) -> RecurrentStack:
@@ -92,7 +144,7 @@ def build_encoder_recurrence(cfg, sizes: Sizes, keys: Optional[nn.Module]) -> Re
     return recurrence
 
 
-def build_step(cfg, sizes: Sizes, attention: Optional[Attention]) -> DecoderStep:
+def build_step(cfg, sizes: Sizes, attention: Optional[AnyAttention]) -> DecoderStep:
     """One step of the decoder."""
     if cfg.cell_input_dim is None:
         cell_input = Combination(sizes.fed)
@@ -112,6 +164,7 @@ def build_step(cfg, sizes: Sizes, attention: Optional[Attention]) -> DecoderStep
         options=arguments(CELLS[cfg.cell].options, cfg),
     )
     return DecoderStep(
+        past=build_past(cfg, sizes),
         cell_input=cell_input,
         recurrence=recurrence,
         query=Combination(sizes.query),

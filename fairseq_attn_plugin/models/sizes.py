@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Dict, Optional
 
-from ..modules.attention.scores import ATTENTION_SCORES
+from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES
 from ..modules.options import subset
 
 
@@ -25,13 +25,20 @@ class Sizes:
     """H, of a decoder layer's state."""
 
     values: Dict[str, int]
-    """Of a value, M."""
+    """Of what the attention finds at a position: what keys and values are made of."""
+
+    value_dim: Optional[int]
+    """M of values that are mapped; None = what the attention finds, as it is."""
+
+    past: int
+    """Of the context of the decoder's own past; 0 without."""
 
     query: Dict[str, int]
     """Of a query, Q; empty without attention."""
 
     key: Optional[int]
-    """A, what the score's own option says or defaults to; None = the keys are the values."""
+    """A of all heads together, what the score's own option says or defaults to; None = the keys are what the attention
+    finds."""
 
     readout_inputs: Dict[str, int]
     readout_dim: Optional[int]
@@ -48,7 +55,12 @@ class Sizes:
 
     @property
     def value(self) -> int:
-        """M, of a value and of a context."""
+        """M, of a value."""
+        return self.value_dim or self.found
+
+    @property
+    def found(self) -> int:
+        """Of what keys and values are made of."""
         return sum(self.values.values())
 
     @property
@@ -69,16 +81,23 @@ class Sizes:
             ValueError: an option that names inputs names others, or one twice.
         """
         encoder = cfg.encoder_hidden_size * (2 if cfg.encoder_direction == "bi" else 1)
-        sources = {"state": encoder, "word": cfg.encoder_embed_dim}
+        half = 2 if cfg.attention_key_value == "split" else 1
+        sources = {"state": encoder // half, "word": cfg.encoder_embed_dim}
         values = subset("attention_value_inputs", cfg.attention_value_inputs, sources)
-        value = sum(values.values())
-        known = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": value}
+        heads = cfg.attention_heads > 1
+        value_dim = cfg.attention_value_dim or (sum(values.values()) if heads else None)
+        past = cfg.decoder_hidden_size if cfg.attention_past == "on" else 0
+        context = (value_dim or sum(values.values())) + past
+        known = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": context}
         score = ATTENTION_SCORES.get(cfg.attention_score)
         query = {} if score is None else subset("attention_query_inputs", cfg.attention_query_inputs, known)
         option = None if score is None else score.size_option()
+        key = None if option is None else option.value(cfg)
+        if heads and option == ATTENTION_DIM:
+            key = key or cfg.decoder_hidden_size
         readout_inputs = subset("readout_inputs", cfg.readout_inputs, known)
         readout = cfg.readout_dim or sum(readout_inputs.values())
-        fed = {"context": value} if score is not None and cfg.attention_query == "previous" else {}
+        fed = {"context": context} if score is not None and cfg.attention_query == "previous" else {}
         if cfg.input_feeding == "on":
             fed["feed"] = readout
         return cls(
@@ -87,8 +106,10 @@ class Sizes:
             encoder=encoder,
             decoder=cfg.decoder_hidden_size,
             values=values,
+            value_dim=value_dim,
+            past=past,
             query=query,
-            key=None if option is None else option.value(cfg),
+            key=key,
             readout_inputs=readout_inputs,
             readout_dim=cfg.readout_dim,
             fed=fed,

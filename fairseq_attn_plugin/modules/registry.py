@@ -79,8 +79,12 @@ class Registry(Generic[T]):
         return ", ".join(["none"] * self.optional + self.names())
 
     def __getitem__(self, name: str) -> Type[T]:
+        return self.named(name, self.flag, self.choices())
+
+    def named(self, name: str, flag: str, choices: str = "") -> Type[T]:
+        """The class that another option, ``flag``, asks for; ValueError where there is none."""
         if name not in self._classes:
-            raise ValueError(f"{self.flag}: got {name!r}; choose from {self.choices()}")
+            raise ValueError(f"{flag}: got {name!r}; choose from {choices or ', '.join(self.names())}")
         return self._classes[name]
 
     def get(self, name: str) -> Optional[Type[T]]:

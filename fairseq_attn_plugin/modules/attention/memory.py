@@ -1,10 +1,25 @@
 """What the decoder attends to: a batch of encoded sentences, shared by all hypotheses of each sentence."""
 
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
+
+from ..recurrence.shared_products import once
+
+
+class Places(NamedTuple):
+    """Where the real tokens of each sentence are, counted from the first one, whichever side is padded. int64."""
+
+    positions: Tensor
+    """B×S: which token of its sentence stands in a column; on padding that of the last real one before it, or 0."""
+
+    lengths: Tensor
+    """B×1: number of real tokens."""
+
+    columns: Tensor
+    """B×S: in which column a token stands; behind the last token, columns of padding."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,11 @@ class AttentionMemory:
     keys: Tensor
     padding_mask: Optional[Tensor] = None
     beam: int = 1
+
+    @property
+    def places(self) -> Places:
+        """Worked out once a search, or once a batch."""
+        return once(_places, self.values, self.padding_mask)
 
     def select(self, index: Tensor) -> "AttentionMemory":
         """The sentences of ``index`` (int64), copied."""
@@ -69,6 +89,13 @@ class AttentionMemory:
             return self.each_row(self.values.mean(dim=1))
         real = (~self.padding_mask).unsqueeze(2).type_as(self.values)
         return self.each_row((self.values * real).sum(dim=1) / real.sum(dim=1).clamp(min=1))
+
+
+def _places(values: Tensor, padding_mask: Optional[Tensor]) -> Places:
+    real = torch.ones_like(values[:, :, 0], dtype=torch.long) if padding_mask is None else (~padding_mask).long()
+    positions = (real.cumsum(dim=1) - 1).clamp(min=0)
+    columns = torch.argsort(1 - real, dim=1, stable=True)
+    return Places(positions, real.sum(dim=1, keepdim=True), columns)
 
 
 def _holds(condition: Tensor) -> bool:

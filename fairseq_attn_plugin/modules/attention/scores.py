@@ -52,6 +52,16 @@ POSITIONS = Option(
     absent="has no size of its own; leave it out",
     role="size",
 )
+HIDDEN_LAYERS = Option(
+    "attention_hidden_layers",
+    int,
+    None,
+    "tanh layers before the score's vector, for additive and its kin (default: 1, as published)",
+    check=at_least_one,
+    fallback=1,
+    absent="has no hidden layer; leave it out",
+    argument="hidden_layers",
+)
 
 
 class AttentionKeys(nn.Module):
@@ -93,6 +103,13 @@ class AttentionScore(nn.Module):
     reads_query: ClassVar[bool] = True
     """False where the score does not depend on the query."""
 
+    reads_keys: ClassVar[bool] = True
+    """False where keys are no vectors made of the values, so that nothing can be added to them."""
+
+    linear_in_keys: ClassVar[bool] = False
+    """True where ``forward`` of this very class has e(q, k + k') = e(q, k) + e(q, k'). It speaks for no subclass with a
+    ``forward`` of its own; see :meth:`adds_up`."""
+
     remembers: ClassVar[bool] = False
     """True where a step depends on those before, see ``Attention``."""
 
@@ -108,6 +125,12 @@ class AttentionScore(nn.Module):
     def projects_query(cls, size: Optional[int]) -> bool:
         """Whether queries arrive projected to ``size``, the value of the size option."""
         return size is not None and cls.size_option() == ATTENTION_DIM
+
+    def adds_up(self) -> bool:
+        """Whether what stands in ``linear_in_keys`` holds of this object."""
+        owner = next(cls for cls in type(self).__mro__ if "linear_in_keys" in vars(cls))
+        unchanged = type(self).forward is owner.forward and "forward" not in vars(self)  # type: ignore[attr-defined]
+        return self.linear_in_keys and unchanged and not self.remembers
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """B×T×Q queries, B×S×A keys → B×T×S scores, at least one of them finite; padding is masked later."""
@@ -179,6 +202,7 @@ class DotScore(AttentionScore):
     """e(j) = q · k(j) (Luong et al., 2015, section 3.1)."""
 
     needs_equal_sizes = True
+    linear_in_keys = True
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return multiply(query, keys, transposed=True)
@@ -187,6 +211,8 @@ class DotScore(AttentionScore):
 @ATTENTION_SCORES.register("scaled_dot")
 class ScaledDotScore(DotScore):
     """e(j) = q · k(j) / sqrt(A) (Vaswani et al., 2017, eq. 1)."""
+
+    linear_in_keys = True
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return super().forward(query / math.sqrt(keys.size(2)), keys)
@@ -208,6 +234,7 @@ class CosineScore(DotScore):
     """
 
     keys_class = CosineKeys
+    linear_in_keys = True
 
     def __init__(self, query_dim: int, key_dim: int):
         super().__init__(query_dim, key_dim)
@@ -223,6 +250,7 @@ class GeneralScore(AttentionScore):
     stands in brackets is one product a sentence."""
 
     options = (ATTENTION_DIM, ATTENTION_BIAS.otherwise("off"))
+    linear_in_keys = True
 
     def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
         super().__init__(query_dim, key_dim)
@@ -245,14 +273,16 @@ class GeneralScore(AttentionScore):
 class ConcatScore(AttentionScore):
     """e(j) = u · tanh(W [q; v(j)]) (Luong et al., 2015, section 3.1), computed as u · tanh(W_q q + W_k v(j)).
 
-    W_q and W_k are the projections to ``--attention-dim``: query and keys arrive here projected.
+    W_q and W_k are the projections to ``--attention-dim``: query and keys arrive here projected. With further hidden
+    layers, each is tanh(W' x + b'), A to A, between the tanh and u.
     """
 
-    options = (ATTENTION_DIM.otherwise(follow("decoder_hidden_size")), ATTENTION_BIAS.otherwise("off"))
+    options = (ATTENTION_DIM.otherwise(follow("decoder_hidden_size")), ATTENTION_BIAS.otherwise("off"), HIDDEN_LAYERS)
     needs_equal_sizes = True
 
-    def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
+    def __init__(self, query_dim: int, key_dim: int, bias: bool = False, hidden_layers: int = 1):
         super().__init__(query_dim, key_dim)
+        self.layers = nn.ModuleList(nn.Linear(key_dim, key_dim) for _ in range(hidden_layers - 1))
         self.bias = nn.Parameter(torch.zeros(key_dim)) if bias else None
         self.vector = nn.Parameter(torch.empty(key_dim).uniform_(-1.0, 1.0) / math.sqrt(key_dim))
 
@@ -261,7 +291,13 @@ class ConcatScore(AttentionScore):
         return self.vector
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
-        return additive_scores(query, once(self._shifted, keys), once(self.output_vector), keys.dtype)
+        shifted, vector = once(self._shifted, keys), once(self.output_vector)
+        if not self.layers:
+            return additive_scores(query, shifted, vector, keys.dtype)
+        hidden = torch.tanh(query.unsqueeze(2) + shifted.unsqueeze(1))
+        for layer in self.layers:
+            hidden = torch.tanh(layer(hidden))
+        return torch.matmul(hidden, vector.type_as(hidden)).type_as(query)
 
     def _shifted(self, keys: Tensor) -> Tensor:
         """k(j) + b, in float32 at least: gradients of all steps are summed in this type."""
@@ -273,7 +309,7 @@ class ConcatScore(AttentionScore):
 class AdditiveScore(ConcatScore):
     """e(j) = u · tanh(W_q q + W_k v(j) + b) (Bahdanau et al., 2015, A.1.2, which leaves all biases out of print)."""
 
-    options = (ATTENTION_DIM.otherwise(follow("decoder_hidden_size")), ATTENTION_BIAS.otherwise("on"))
+    options = (ATTENTION_DIM.otherwise(follow("decoder_hidden_size")), ATTENTION_BIAS.otherwise("on"), HIDDEN_LAYERS)
 
 
 @ATTENTION_SCORES.register("normed_additive")
@@ -281,8 +317,8 @@ class NormedAdditiveScore(AdditiveScore):
     """e(j) = g u/‖u‖ · tanh(W_q q + W_k v(j) + b), g = sqrt(1/A) and b = 0 at the start: weight normalisation
     (Salimans and Kingma, 2016, eq. 2) of the additive score, as TensorFlow's AttentionWrapper has it."""
 
-    def __init__(self, query_dim: int, key_dim: int, bias: bool = True):
-        super().__init__(query_dim, key_dim, bias)
+    def __init__(self, query_dim: int, key_dim: int, bias: bool = True, hidden_layers: int = 1):
+        super().__init__(query_dim, key_dim, bias, hidden_layers)
         self.scale = nn.Parameter(torch.tensor(math.sqrt(1.0 / key_dim)))
 
     def output_vector(self) -> Tensor:
@@ -318,6 +354,7 @@ class LocationScore(AttentionScore):
     """e(j) = (W q + b)(j): the query alone says where to look (Luong et al., 2015, section 3.1, without b)."""
 
     keys_class = LocationKeys
+    reads_keys = False
     options = (POSITIONS.otherwise(LOCATION_POSITIONS), ATTENTION_BIAS.otherwise("off"))
 
     def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
@@ -347,6 +384,7 @@ class LastScore(AttentionScore):
     keys_class = LastKeys
     options = ()
     reads_query = False
+    reads_keys = False
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         return keys.transpose(1, 2).expand(-1, query.size(1), -1)
