@@ -48,6 +48,12 @@ def test_numbers_of_the_readme_stand_on_the_page_that_it_links():
         assert set(cells) <= {cell.strip() for cell in rows[name].split("|")}, row
 
 
+def test_the_version_is_the_same_everywhere():
+    (version,) = re.findall(r'^version = "(.*)"$', read("pyproject.toml"), re.M)
+    assert f"version = {{{version}}}" in read("README.md")
+    assert re.search(r"^## \[(\S+)\] - \d{4}-\d\d-\d\d$", read("CHANGELOG.md"), re.M)[1] == version
+
+
 def table(page: str, heading: str, start: str) -> Dict[str, List[str]]:
     """Rows of the first table after ``heading`` whose header starts with ``start``, by their first cell; the header is
     the row of that name."""
