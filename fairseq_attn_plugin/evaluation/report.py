@@ -53,11 +53,14 @@ def read_run(facts: Dict[str, str], folder) -> Run:
     """Reads ``train.jsonl`` and every ``generate-<split>.txt`` of a folder that one training filled.
 
     Raises:
-        ValueError, OSError: a log is damaged or missing.
+        ValueError, OSError: a log is damaged or missing, or has no references.
     """
-    folder = Path(folder)
-    logs = sorted(folder.glob("generate-*.txt"))
-    splits = {path.stem.removeprefix("generate-"): read_generation_log(path) for path in logs}
+    folder, splits = Path(folder), {}
+    for path in sorted(folder.glob("generate-*.txt")):
+        sentences = splits[path.stem.removeprefix("generate-")] = read_generation_log(path)
+        for sentence in sentences:
+            if sentence.target is None:
+                raise ValueError(f"{path}: sentence {sentence.id} has no T line; is it the output of fairseq-generate?")
     return Run(facts, read_training_log(folder / "train.jsonl"), splits)
 
 
