@@ -60,7 +60,7 @@ LONG = {
     ("docs/getting-started.md", "TORCH_INDEX_URL"): INSTALLS,
     ("docs/getting-started.md", "# makes .venv"): INSTALLS,
     ("docs/getting-started.md", "pip install -c"): INSTALLS,
-    ("docs/getting-started.md", "pip wheel"): "installs packages; test_packaging.py builds the wheel and trains with it",
+    ("docs/getting-started.md", "pip wheel"): "installs packages; test_packaging.py trains with the wheel",
     ("docs/mechanisms.md", "--scheduled-sampling linear"): "not a whole command; test_scheduled_sampling.py trains so",
     ("docs/reversal.md", "bash scripts/reversal.sh"): TRAINS,
     ("docs/tools.md", "translate.sh"): NEEDS_A_MODEL,
