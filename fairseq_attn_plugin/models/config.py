@@ -3,8 +3,10 @@
 from dataclasses import field, make_dataclass
 from typing import Any, List, Mapping, Optional, Set, Tuple, Type
 
+from fairseq import registry as fairseq_registry
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.dataclass import configs as fairseq_configs
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 
 from ..modules.attention.normalizers import NORMALIZERS
@@ -187,7 +189,8 @@ def compose() -> Type[FairseqDataclass]:
             value without a word.
     """
     options, theirs = all_options(), fairseq_names()
-    part_options = {option.name: registry.flag for registry in REGISTRIES for option in registry.options()}
+    part_options = {option.name: registry.owner(option) for registry in REGISTRIES for option in registry.options()}
+    theirs |= names_of_other_tables() & set(part_options)
     declare([option for option in options if option.name not in part_options], "model attn_rnn")
     names: Set[str] = set()
     for option in options:
@@ -209,6 +212,14 @@ def fairseq_names() -> Set[str]:
     """Fields of fairseq's own configs, of which all commands make options."""
     groups = [value for value in vars(fairseq_configs).values() if hasattr(value, "__dataclass_fields__")]
     return {name for group in groups for name in group.__dataclass_fields__} - {"_name"}
+
+
+def names_of_other_tables() -> Set[str]:
+    """Options of fairseq's tasks, criterions, optimisers and the like, and those that choose among them."""
+    tables = [TASK_DATACLASS_REGISTRY, *(kind["dataclass_registry"] for kind in fairseq_registry.REGISTRIES.values())]
+    configs = [config for table in tables for config in table.values() if config is not None]
+    names = {name for config in configs for name in config.__dataclass_fields__}
+    return names | set(fairseq_registry.REGISTRIES) | {"arch", "task"}
 
 
 def _field(option: Option) -> tuple:
