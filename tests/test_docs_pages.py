@@ -102,7 +102,7 @@ def test_options_that_pages_name_are_there():
     """Options of the model, the tasks and the criterion, by the start of their names."""
     reference = set(re.findall(r"^\| `(--[\w-]+)", read("docs/options.md"), re.M))
     ours = re.compile(r"--(?:attention|readout|cell|bridge|scheduled|encoder|decoder|reversal|translation)[\w-]*")
-    theirs = {"--encoder-bidirectional", "--decoder-attention"}
+    theirs = {"--encoder-bidirectional", "--decoder-attention", "--bridge-factor"}  # fairseq's, and of an example
     for page in PAGES:
         for option in ours.findall(read(page)):
             assert option in reference | theirs, f"{page}: {option}"
