@@ -72,6 +72,37 @@ SHAPES = {
     "deep, reset before": dict(
         cell="gru_reset_before", encoder_layers=2, decoder_layers=2, encoder_direction="bi", residual_connections=True
     ),
+    "dense front": dict(encoder_front="dense", encoder_front_layers=2, encoder_direction="bi"),
+    "convolutions before the recurrence": dict(
+        encoder_front="conv", encoder_front_layers=2, encoder_front_width=5, encoder_front_activation="relu"
+    ),
+    "convolution and words, previous": dict(
+        encoder_front="conv", attention_value_inputs="state,word", attention_query="previous", cell="gru"
+    ),
+    "pyramid": dict(encoder_pyramid=1, encoder_layers=2, encoder_direction="bi", encoder_output_dim=3),
+    "pyramid of two, all at once": dict(
+        encoder_pyramid=2, encoder_layers=3, input_feeding="off", attention_value_inputs="state,word", cell="gru"
+    ),
+    "pyramid beneath a residual connection": dict(
+        encoder_pyramid=1, encoder_layers=3, residual_connections=True, bridge="mean", cell="gru"
+    ),
+    "pyramid above a convolution, location": dict(
+        encoder_pyramid=1, encoder_layers=2, encoder_front="conv", attention_score="location", cell="gru_reset_before",
+        attention_query="previous", input_feeding="off"
+    ),
+    "pyramid, last": dict(
+        encoder_pyramid=2, encoder_layers=4, attention_score="last", bridge="backward", encoder_direction="bi"
+    ),
+    "pyramid without attention": dict(
+        encoder_pyramid=1, encoder_layers=2, decoder_layers=2, attention_score="none", input_feeding="off", cell="rnn"
+    ),
+    "output mapped, previous": dict(encoder_output_dim=4, attention_score="additive", attention_query="previous"),
+    "readout with a bias": dict(readout_bias="on", readout_activation="none", readout_dim=3),
+    "maxout readout with a bias": dict(readout_bias="on", readout_activation="maxout", attention_query="previous"),
+    "shared bridge": dict(bridge="shared", encoder_layers=2, decoder_layers=3, encoder_direction="bi"),
+    "shared bridge without attention": dict(
+        bridge="shared", encoder_layers=2, attention_score="none", input_feeding="off"
+    ),
     "without attention": dict(attention_score="none", input_feeding="off", layer_norm=True, cell_input_dim=3),
 }
 
