@@ -37,8 +37,9 @@ ADDED = dict(
 )  # fmt: skip
 REVERSAL = [
     "symbols", "min_length", "max_length", "train_size", "train_data", "valid_size", "test_size", "test_min_length",
-    "test_max_length", "long_size", "long_min_length", "long_max_length", "seed", "source_padding", "eval_beam",
-    "eval_max_len_a", "eval_max_len_b", "save_dir", "restore_file", "finetune_from_model", "reset_dataloader",
+    "test_max_length", "long_size", "long_min_length", "long_max_length", "seed", "order", "source_padding",
+    "eval_beam", "eval_max_len_a", "eval_max_len_b", "save_dir", "restore_file", "finetune_from_model",
+    "reset_dataloader",
 ]  # fmt: skip
 TRANSLATION = dict(
     left_pad_source=False, translation_valid_beam=1, translation_valid_max_len_a=1.5, translation_valid_max_len_b=10,

@@ -188,6 +188,7 @@ def test_accuracies_by_hand():
     assert report.sentence_accuracy(sentences) == pytest.approx(100 / 3)
     assert report.token_accuracy(sentences) == pytest.approx(100 * (1 - 2 / (3 + 4 + 3)))
     assert report.alignment_accuracy(sentences) == pytest.approx(100 * (3 + 2 + 2) / (3 + 4 + 2))
+    assert report.alignment_accuracy(sentences, "copy") == pytest.approx(100 * 1 / (3 + 4 + 2))
     assert report.sentence_accuracy(report.of_lengths(sentences, 3, 4)) == 50
     assert report.alignment_accuracy([decoded("ab", "ba")]) is None and report.sentence_accuracy([]) is None
 
