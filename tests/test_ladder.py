@@ -79,7 +79,10 @@ SHAPES = {
     "convolution and words, previous": dict(
         encoder_front="conv", attention_value_inputs="state,word", attention_query="previous", cell="gru"
     ),
-    "pyramid": dict(encoder_pyramid=1, encoder_layers=2, encoder_direction="bi", encoder_output_dim=3),
+    "pyramid": dict(
+        encoder_pyramid=1, encoder_layers=2, encoder_direction="bi", encoder_output_dim=3, decoder_layers=2,
+        bridge="backward",
+    ),
     "pyramid of two, all at once": dict(
         encoder_pyramid=2, encoder_layers=3, input_feeding="off", attention_value_inputs="state,word", cell="gru"
     ),
@@ -90,9 +93,7 @@ SHAPES = {
         encoder_pyramid=1, encoder_layers=2, encoder_front="conv", attention_score="location", cell="gru_reset_before",
         attention_query="previous", input_feeding="off"
     ),
-    "pyramid, last": dict(
-        encoder_pyramid=2, encoder_layers=4, attention_score="last", bridge="backward", encoder_direction="bi"
-    ),
+    "pyramid, last": dict(encoder_pyramid=2, encoder_layers=4, attention_score="last"),
     "pyramid without attention": dict(
         encoder_pyramid=1, encoder_layers=2, decoder_layers=2, attention_score="none", input_feeding="off", cell="rnn"
     ),
