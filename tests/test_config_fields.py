@@ -43,7 +43,7 @@ REVERSAL = [
 ]  # fmt: skip
 TRANSLATION = dict(
     left_pad_source=False, translation_valid_beam=1, translation_valid_max_len_a=1.5, translation_valid_max_len_b=10,
-    translate_to=None, translation_save_dir="${checkpoint.save_dir}",
+    report_attention=False, translate_to=None, translation_save_dir="${checkpoint.save_dir}",
     translation_restore_file="${checkpoint.restore_file}",
     translation_finetune_from_model="${checkpoint.finetune_from_model}",
     translation_reset_dataloader="${checkpoint.reset_dataloader}",
@@ -57,7 +57,8 @@ def test_no_field_is_renamed_and_no_default_changed():
     defaults = {field.name: field.default for field in dataclasses.fields(AttnRNNConfig) if field.name != "_name"}
     assert defaults == {**FIRST, **ADDED}
     names = {field.name for field in dataclasses.fields(ReversalConfig)} - {"_name"}
-    assert names == {f"reversal_{name}" for name in REVERSAL} | {"max_source_positions", "max_target_positions"}
+    others = {"report_attention", "max_source_positions", "max_target_positions"}
+    assert names == {f"reversal_{name}" for name in REVERSAL} | others
     assert {name: getattr(AttnTranslationConfig, name) for name in own_fields(AttnTranslationConfig)} == TRANSLATION
 
 

@@ -15,6 +15,7 @@ from ..data.reversal_dataset import ReversalDataset
 from ..data.reversal_generator import gold_positions
 from ..data.reversal_problem import ORDERS, TRAIN_DATA, ReversalProblem, flag, parse_symbols
 from ..evaluation import metrics
+from .attention_report import attention_sums, check_attention, log_attention, report_attention_field, watched
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
@@ -75,6 +76,7 @@ class ReversalConfig(FairseqDataclass):
     reversal_eval_max_len_b: int = field(
         default=5, metadata={"help": "validation decodes at most a*n+b tokens for a longest source of n: b"}
     )
+    report_attention: bool = report_attention_field()
     max_source_positions: int = field(
         default=MAX_POSITIONS, metadata={"help": "max number of tokens in the source, </s> included"}
     )
@@ -276,6 +278,8 @@ class ReversalTask(EverySentence, FairseqTask):
             self._restore_for_training()
         self.problem()  # contradictions come out before the model
         model = super().build_model(cfg, from_checkpoint)
+        if self.cfg.report_attention:
+            check_attention(model)
         self._model_error = getattr(model, "alignment_loss_error", None)
         self._generator = self.build_generator([model], self._search)
         return model
@@ -290,7 +294,10 @@ class ReversalTask(EverySentence, FairseqTask):
 
     def valid_step(self, sample, model, criterion):
         """Loss, and the sums behind the accuracies: every sentence is decoded, by default greedily."""
-        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        with watched(model, self.cfg.report_attention) as watch:
+            loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        if self.cfg.report_attention:
+            logging_output.update(attention_sums(watch, sample, self.source_dictionary, self.target_dictionary))
         hypotheses = self.inference_step(self._generator, [model], sample)
         for name, value in self._sums(sample, [h[0] if h else None for h in hypotheses]).items():
             logging_output["_reversal_" + name] = float(value)
@@ -321,6 +328,7 @@ class ReversalTask(EverySentence, FairseqTask):
         that the model sees, is the right one; a position that the hypothesis does not reach is wrong.
         """
         super().reduce_metrics(logging_outputs, criterion)
+        log_attention(logging_outputs)
         total = log_sums(logging_outputs, ["_reversal_" + name for name in SUMS])
         if total.get("_reversal_sentences"):
             _log_ratio("token_accuracy", metrics.token_accuracy, "distance", "length")
