@@ -80,8 +80,8 @@ MECHANISMS = {
     "scheduled sampling": f"{BI} --bridge tanh --input-feeding off --scheduled-sampling inverse_sigmoid "
     "--scheduled-sampling-k 9 --parameter-init torch --attention-dropout 0.1",
 }
-"""Combinations off the presets, with every score, cell, front, bridge, normaliser and activation, and what else has weights or
-enters a step."""
+"""Combinations off the presets, with every score, cell, front, bridge, normaliser and activation, and what else has
+weights or enters a step."""
 
 TRAINING = (
     f"{TASK} --reversal-train-size 24 --reversal-valid-size 8 --dropout 0 --optimizer adam --lr 0.1 --batch-size 8 "
