@@ -6,6 +6,7 @@ import torch
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
+from ..data.data_folder import is_tag, tag
 from ..modules.attention.memory import AttentionMemory
 from ..modules.combination import Combination
 from ..modules.recurrence.padding import Padding
@@ -30,6 +31,7 @@ class RNNEncoder(FairseqEncoder):
         dropout_out: on the top layer's outputs.
         max_positions: longest source, ``</s>`` included.
         matmul_dtype: of the matrix products; None = of the parameters.
+        reads_language: hand the embedding of the tag on that says which language is wanted.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class RNNEncoder(FairseqEncoder):
         dropout_out: nn.Module,
         max_positions: int,
         matmul_dtype: Optional[torch.dtype] = None,
+        reads_language: bool = False,
     ):
         super().__init__(dictionary)
         self.embed_tokens = embed_tokens
@@ -53,6 +56,8 @@ class RNNEncoder(FairseqEncoder):
         self.dropout_out = dropout_out
         self._max_positions = max_positions
         self.matmul_dtype = matmul_dtype
+        tags = torch.tensor([is_tag(symbol) for symbol in dictionary.symbols]) if reads_language else None
+        self.register_buffer("tags", tags, persistent=False)
 
     def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **kwargs) -> EncoderOut:
         """
@@ -75,8 +80,26 @@ class RNNEncoder(FairseqEncoder):
             "values": [values],
             "keys": keys,
             "padding_mask": [] if padding_mask is None else [padding_mask],
+            "language": [] if self.tags is None else [self._language(src_tokens, embedded)],
             "final_state": flatten_state(final),
         }
+
+    def _language(self, src_tokens: Tensor, embedded: Tensor) -> Tensor:
+        """B×S tokens and their B×S×E embeddings → that of each sentence's first tag, B×E; zero for one without words.
+
+        Raises:
+            ValueError: a sentence with words has no tag.
+        """
+        places = self.tags[src_tokens]
+        first, tagged = places.long().argmax(dim=1), places.any(dim=1)
+        empty = (src_tokens.eq(self.dictionary.pad()) | src_tokens.eq(self.dictionary.eos())).all(dim=1)
+        if not bool((tagged | empty).all()):
+            raise ValueError(
+                f"--attention-query-inputs: the query reads the language, and a source sentence has no tag as "
+                f"{tag('LANG')}; begin every source sentence with one, as data-prep/prepare_corpus.sh --tag-target does"
+            )
+        language = embedded[torch.arange(len(first), device=first.device), first]
+        return language.masked_fill(~tagged.unsqueeze(1), 0.0)
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
         """Row i of the result is row ``new_order[i]``; values and keys are shared by a sentence's hypotheses."""
@@ -88,6 +111,7 @@ class RNNEncoder(FairseqEncoder):
             "values": [after.values],
             "keys": encoder_out["keys"] and [after.keys],
             "padding_mask": [] if after.padding_mask is None else [after.padding_mask],
+            "language": [] if after.language is None else [after.language],
             "final_state": [part.index_select(0, new_order) for part in encoder_out["final_state"]],
         }
 
@@ -108,5 +132,6 @@ def memory_of(encoder_out: EncoderOut) -> AttentionMemory:
         values=values,
         keys=values if keys is None else keys,
         padding_mask=first("padding_mask"),
+        language=first("language"),
         beam=encoder_out["final_state"][0].size(0) // max(1, values.size(0)),
     )

@@ -19,12 +19,14 @@ class AttentionMemory:
         keys: B×S×A key half of the score, computed once a sentence.
         padding_mask: B×S bool, True = padding; None where no sentence is padded.
         beam: K, decoder rows for each sentence.
+        language: B×E embedding of the tag that says which language is wanted; None = nothing reads it.
     """
 
     values: Tensor
     keys: Tensor
     padding_mask: Optional[Tensor] = None
     beam: int = 1
+    language: Optional[Tensor] = None
 
     def select(self, index: Tensor) -> "AttentionMemory":
         """The sentences of ``index`` (int64), copied."""
@@ -35,6 +37,7 @@ class AttentionMemory:
             values=keys if self.keys is self.values else self.values.index_select(0, index),
             keys=keys,
             padding_mask=None if mask is None else mask.index_select(0, index),
+            language=None if self.language is None else self.language.index_select(0, index),
         )
 
     def reorder(self, new_order: Tensor) -> "AttentionMemory":
@@ -62,6 +65,14 @@ class AttentionMemory:
     def each_row(self, by_sentence: Tensor) -> Tensor:
         """B×… → R×…, that of the sentence which each row of the decoder reads."""
         return by_sentence if self.beam == 1 else by_sentence.repeat_interleave(self.beam, dim=0)
+
+    def language_for(self, state: Tensor) -> Optional[Tensor]:
+        """The language of each row, R×E beside a ``state`` R×H; of all steps, R×T×E beside R×T×H. None where it is not
+        known."""
+        if self.language is None:
+            return None
+        language = self.each_row(self.language)
+        return language if state.dim() == 2 else language.unsqueeze(1).expand(-1, state.size(1), -1)
 
     def mean(self) -> Tensor:
         """Mean of each row's values, padding left out: R×M; zero where all is padding."""
