@@ -8,7 +8,7 @@ import pytest
 import torch
 from covering import combinations
 from fairseq.sequence_generator import SequenceGenerator
-from model_factory import LENGTHS, batch, build, config, mechanism, toy_task
+from model_factory import LENGTHS, batch, build, config, mechanism, task_for, toy_task
 from transcription import Transcription
 
 from fairseq_attn_plugin.models.config import resolved
@@ -50,6 +50,11 @@ SHAPES = {
         attention_query_inputs="state,word,context", attention_query="previous", attention_score="additive"
     ),
     "query of the word, all at once": dict(attention_query_inputs="word", input_feeding="off"),
+    "query of the language": dict(attention_query_inputs="state,language", encoder_direction="bi"),
+    "query of the language, previous": dict(
+        attention_query_inputs="language,state,context", attention_query="previous", attention_score="additive"
+    ),
+    "query of the language, all at once": dict(attention_query_inputs="state,language", input_feeding="off"),
     "words beside the encoder's outputs": dict(attention_value_inputs="word,state", encoder_direction="bi"),
     "words beside the encoder's outputs, previous": dict(
         attention_value_inputs="state,word", attention_query="previous", attention_score="additive", bridge="mean"
@@ -125,7 +130,7 @@ def attention_of(extra):
 
 
 def rows(options, left_pad):
-    task = toy_task()
+    task = task_for(options)
     model = build(task, **options)
     source, lengths, previous = batch(task, left_pad=left_pad)
     with torch.no_grad():
@@ -191,7 +196,7 @@ ORDERS = [
 
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_reordering_equals_recomputing_every_row(options):
-    task = toy_task()
+    task = task_for(options)
     model = build(task, **options)
     source, _, _ = batch(task, left_pad=True)
     generator = torch.Generator().manual_seed(5)
@@ -238,7 +243,7 @@ def forced(model, source, tokens):
 
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_beam_scores_and_attention_equal_forced_decoding(options):
-    task = toy_task()
+    task = task_for(options)
     model = build(task, **options)
     source, lengths, _ = batch(task, left_pad=True)
     generator = SequenceGenerator(

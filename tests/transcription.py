@@ -291,8 +291,8 @@ class Transcription:
         return sum(weights[j] * values[j] for j in range(len(values))), weights
 
     @staticmethod
-    def chosen(names, state, word, context):
-        named = (("state", state), ("word", word), ("context", context))
+    def chosen(names, state, word, context, language=None):
+        named = (("state", state), ("word", word), ("context", context), ("language", language))
         return torch.cat([value for name, value in named if name in names.split(",")])
 
     def mapped(self, part, joined):
@@ -316,11 +316,13 @@ class Transcription:
         feed, logits, all_weights = None, [], []
         context = torch.zeros_like(values[0])
         query_inputs = self.cfg.attention_query_inputs or "state"
+        language = self.encoder["embed_tokens.weight"][source[0]] * (len(source) > 1)  # the tag comes first
         for token in previous:
             word = self.decoder["embed_tokens.weight"][token]
             inputs, weights = [word], None
             if attention and self.cfg.attention_query == "previous":
-                context, weights = self.attend(self.chosen(query_inputs, states[-1][0], word, context), values)
+                query = self.chosen(query_inputs, states[-1][0], word, context, language)
+                context, weights = self.attend(query, values)
                 inputs.append(context)
             if self.cfg.input_feeding == "on":
                 size = self.feed_size(sum(map(len, inputs)))
@@ -330,7 +332,8 @@ class Transcription:
                 states[depth] = self.cell(self.layer(self.decoder, depth), below, states[depth])
                 below = self.leave(self.decoder, depth, states[depth][0], below)
             if attention and self.cfg.attention_query == "current":
-                context, weights = self.attend(self.chosen(query_inputs, below, word, context), values)
+                query = self.chosen(query_inputs, below, word, context, language)
+                context, weights = self.attend(query, values)
             feed = features = self.mapped("readout", self.chosen(self.cfg.readout_inputs, below, word, context))
             if "projection.weight" in self.decoder:
                 features = self.decoder["projection.weight"] @ features + self.decoder["projection.bias"]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..data.data_folder import is_tag, tag
 from ..modules.attention.scores import ATTENTION_SCORES
 from ..modules.options import arguments, flag
 from ..modules.scheduled_sampling import SCHEDULES
@@ -35,6 +36,7 @@ def check_config(cfg, sizes: Sizes, source_dictionary, target_dictionary) -> Non
         _check_without_attention(cfg, sizes)
     else:
         _check_attention(cfg, sizes)
+        _check_language(cfg, sizes, source_dictionary)
     for registry in REGISTRIES:
         registry.check_options(cfg[option_of(registry)], cfg)
     _check_scheduled_sampling(cfg)
@@ -102,6 +104,20 @@ def _check_attention(cfg, sizes: Sizes) -> None:
             f"--attention-score {cfg.attention_score}: the query has {query} numbers ({made_of}), {found} "
             f"{sizes.value}; give --attention-dim to project both, or make them equal"
         )
+
+
+def _check_language(cfg, sizes: Sizes, source_dictionary) -> None:
+    """A query that reads the language needs tags, and more than the language, which is the same at every step."""
+    if "language" not in sizes.query:
+        return
+    given = f"--attention-query-inputs {cfg.attention_query_inputs}"
+    if not any(map(is_tag, source_dictionary.symbols)):
+        raise ValueError(
+            f"{given}: the source dictionary has no tag of a language, as {tag('LANG')}; make the data folder with "
+            "--tag-target, or leave language out"
+        )
+    if list(sizes.query) == ["language"]:
+        raise ValueError(f"{given}: the query would be the same at every step; add state")
 
 
 def _check_fixed_weights(cfg, sizes: Sizes) -> None:

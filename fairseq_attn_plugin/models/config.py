@@ -134,8 +134,9 @@ def attention_options() -> List[Option]:
         _choice("attention_query", ("previous", "current"), "current",
                 "query from the state before the step (context enters the cell) or after it"),
         _text("attention_query_inputs",
-              "what the query is made of, a subset of state,word,context; word and context are those that came before "
-              "(default: state)", "state", neutral="state"),
+              "what the query is made of, a subset of state,word,context,language; word and context are those that "
+              "came before, language is the source embedding of the tag that --tag-target puts first (default: state)",
+              "state", neutral="state"),
         _text("attention_value_inputs",
               "what the attention finds at a source position: state (the encoder's output), or state,word (with the "
               "word's embedding beside it, for the score and the context; default: state)", "state", neutral="state"),

@@ -6,6 +6,7 @@ import torch
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
+from ..data.data_folder import is_tag, tag
 from ..modules.attention.memory import AttentionMemory
 from ..modules.combination import Combination
 from ..modules.recurrence.padding import Padding
@@ -34,6 +35,7 @@ class RNNEncoder(FairseqEncoder):
         dropout_out: on the top layer's outputs.
         max_positions: longest source, ``</s>`` included.
         matmul_dtype: of the matrix products; None = of the parameters.
+        reads_language: hand the embedding of the tag on that says which language is wanted.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class RNNEncoder(FairseqEncoder):
         dropout_out: nn.Module,
         max_positions: int,
         matmul_dtype: Optional[torch.dtype] = None,
+        reads_language: bool = False,
     ):
         super().__init__(dictionary)
         self.embed_tokens = embed_tokens
@@ -61,6 +64,8 @@ class RNNEncoder(FairseqEncoder):
         self.dropout_out = dropout_out
         self._max_positions = max_positions
         self.matmul_dtype = matmul_dtype
+        tags = torch.tensor([is_tag(symbol) for symbol in dictionary.symbols]) if reads_language else None
+        self.register_buffer("tags", tags, persistent=False)
 
     def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **kwargs) -> EncoderOut:
         """
@@ -83,9 +88,32 @@ class RNNEncoder(FairseqEncoder):
             words, padding = join_levels(embedded, padding, levels)
             values = self.value(state=states if self.output is None else self.output(states), word=words)
             padding_mask = None if padding is None else padding.mask
-            keys = None if self.attention_keys is None else self.attention_keys(values, padding_mask)
-        columns = source_columns(is_padding, levels) if levels else None
-        return _encoder_out(values, keys, padding_mask, columns, flatten_state(final))
+            keys = values if self.attention_keys is None else self.attention_keys(values, padding_mask)
+        memory = AttentionMemory(
+            values=values,
+            keys=keys,
+            padding_mask=padding_mask,
+            language=None if self.tags is None else self._language(src_tokens, embedded),
+            source_columns=source_columns(is_padding, levels) if levels else None,
+        )
+        return self._encoder_out(memory, flatten_state(final))
+
+    def _language(self, src_tokens: Tensor, embedded: Tensor) -> Tensor:
+        """B×S tokens and their B×S×E embeddings → that of each sentence's first tag, B×E; zero for one without words.
+
+        Raises:
+            ValueError: a sentence with words has no tag.
+        """
+        places = self.tags[src_tokens]
+        first, tagged = places.long().argmax(dim=1), places.any(dim=1)
+        empty = (src_tokens.eq(self.dictionary.pad()) | src_tokens.eq(self.dictionary.eos())).all(dim=1)
+        if not bool((tagged | empty).all()):
+            raise ValueError(
+                f"--attention-query-inputs: the query reads the language, and a source sentence has no tag as "
+                f"{tag('LANG')}; begin every source sentence with one, as data-prep/prepare_corpus.sh --tag-target does"
+            )
+        language = embedded[torch.arange(len(first), device=first.device), first]
+        return language.masked_fill(~tagged.unsqueeze(1), 0.0)
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
         """Row i of the result is row ``new_order[i]``; values and keys are shared by a sentence's hypotheses."""
@@ -93,30 +121,22 @@ class RNNEncoder(FairseqEncoder):
         after = before.reorder(new_order)
         if after.values is before.values and after.beam == before.beam:
             return encoder_out
-        keys = after.keys if encoder_out["keys"] else None
-        final = [part.index_select(0, new_order) for part in encoder_out["final_state"]]
-        return _encoder_out(after.values, keys, after.padding_mask, after.source_columns, final)
+        return self._encoder_out(after, [part.index_select(0, new_order) for part in encoder_out["final_state"]])
+
+    def _encoder_out(self, memory: AttentionMemory, final_state: List[Tensor]) -> EncoderOut:
+        """Lists of tensors, empty where there is nothing; :func:`memory_of` is the inverse."""
+        return {
+            "values": [memory.values],
+            "keys": [] if self.attention_keys is None else [memory.keys],
+            "padding_mask": [] if memory.padding_mask is None else [memory.padding_mask],
+            "language": [] if memory.language is None else [memory.language],
+            "source_columns": [] if memory.source_columns is None else list(memory.source_columns),
+            "final_state": final_state,
+        }
 
     def max_positions(self) -> int:
         """Longest source, ``</s>`` included."""
         return self._max_positions
-
-
-def _encoder_out(
-    values: Tensor,
-    keys: Optional[Tensor],
-    padding_mask: Optional[Tensor],
-    columns: Optional[SourceColumns],
-    final_state: List[Tensor],
-) -> EncoderOut:
-    """As fairseq wants it: nothing but lists of tensors, empty where there is nothing."""
-    return {
-        "values": [values],
-        "keys": [] if keys is None else [keys],
-        "padding_mask": [] if padding_mask is None else [padding_mask],
-        "source_columns": [] if columns is None else list(columns),
-        "final_state": final_state,
-    }
 
 
 def memory_of(encoder_out: EncoderOut) -> AttentionMemory:
@@ -131,6 +151,7 @@ def memory_of(encoder_out: EncoderOut) -> AttentionMemory:
         values=values,
         keys=values if keys is None else keys,
         padding_mask=first("padding_mask"),
+        language=first("language"),
         beam=encoder_out["final_state"][0].size(0) // max(1, values.size(0)),
         source_columns=SourceColumns(*columns) if columns else None,
     )

@@ -43,6 +43,7 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
         dropout_out=Dropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
         max_positions=source_positions,
         matmul_dtype=MATMUL_DTYPES[cfg.matmul_dtype],
+        reads_language="language" in sizes.query,
     )
     step = build_step(cfg, sizes, attention)
     projection, vocabulary = build_vocabulary(cfg, sizes, embed_target)

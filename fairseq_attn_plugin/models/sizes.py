@@ -78,7 +78,8 @@ class Sizes:
         value = sum(values.values())
         known = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": value}
         score = ATTENTION_SCORES.get(cfg.attention_score)
-        query = {} if score is None else subset("attention_query_inputs", cfg.attention_query_inputs, known)
+        asked = {**known, "language": cfg.encoder_embed_dim}
+        query = {} if score is None else subset("attention_query_inputs", cfg.attention_query_inputs, asked)
         option = None if score is None else score.size_option()
         readout_inputs = subset("readout_inputs", cfg.readout_inputs, known)
         readout = cfg.readout_dim or sum(readout_inputs.values())

@@ -22,6 +22,7 @@ class AttentionMemory:
         keys: B×S×A key half of the score, computed once a sentence.
         padding_mask: B×S bool, True = padding; None where no sentence is padded.
         beam: K, decoder rows for each sentence.
+        language: B×E embedding of the tag that says which language is wanted; None = nothing reads it.
         source_columns: where the S positions are fewer than the columns of the source, which columns each stands for;
             None = the positions are those columns.
     """
@@ -30,6 +31,7 @@ class AttentionMemory:
     keys: Tensor
     padding_mask: Optional[Tensor] = None
     beam: int = 1
+    language: Optional[Tensor] = None
     source_columns: Optional[SourceColumns] = None
 
     def select(self, index: Tensor) -> "AttentionMemory":
@@ -41,6 +43,7 @@ class AttentionMemory:
             values=keys if self.keys is self.values else self.values.index_select(0, index),
             keys=keys,
             padding_mask=None if mask is None else mask.index_select(0, index),
+            language=None if self.language is None else self.language.index_select(0, index),
             source_columns=tree_map(lambda part: part.index_select(0, index), self.source_columns),
         )
 
@@ -69,6 +72,14 @@ class AttentionMemory:
     def each_row(self, by_sentence: Tensor) -> Tensor:
         """B×… → R×…, that of the sentence which each row of the decoder reads."""
         return by_sentence if self.beam == 1 else by_sentence.repeat_interleave(self.beam, dim=0)
+
+    def language_for(self, state: Tensor) -> Optional[Tensor]:
+        """The language of each row, R×E beside a ``state`` R×H; of all steps, R×T×E beside R×T×H. None where it is not
+        known."""
+        if self.language is None:
+            return None
+        language = self.each_row(self.language)
+        return language if state.dim() == 2 else language.unsqueeze(1).expand(-1, state.size(1), -1)
 
     def in_source_columns(self, weights: Tensor) -> Tensor:
         """R×T×S weights over the positions → over the columns of the source, zero on its padding."""
