@@ -32,6 +32,8 @@ ADDED = dict(
     attention_location_positions=None, attention_query_inputs=None, cell_input_activation="none", cell_input_dim=None,
     scheduled_sampling="none", scheduled_sampling_k=None, scheduled_sampling_slope=None, scheduled_sampling_floor=0.0,
     scheduled_sampling_word="argmax", matmul_dtype="float32", attention_value_inputs=None,
+    encoder_front="none", encoder_front_layers=None, encoder_front_activation=None, encoder_front_width=None,
+    encoder_pyramid=0, encoder_output_dim=None, readout_bias="off",
 )  # fmt: skip
 REVERSAL = [
     "symbols", "min_length", "max_length", "train_size", "train_data", "valid_size", "test_size", "test_min_length",

@@ -12,6 +12,7 @@ import yaml
 from documentation import DOCS, PAGES, ROOT, parts, prose, read
 
 from fairseq_attn_plugin.models.bridge import BRIDGES
+from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
 from fairseq_attn_plugin.models.presets import PRESETS
 from fairseq_attn_plugin.modules import options
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
@@ -81,7 +82,7 @@ def test_scores_have_the_numbers_of_the_experiments():
 
 def test_every_mechanism_has_an_equation():
     equations = "\n".join(part.text for part in parts("docs/mechanisms.md") if part.language == "")
-    registries = (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES, SCHEDULES)
+    registries = (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES, ENCODER_FRONTS, SCHEDULES)
     names = [name for registry in registries for name in registry.names()]
     for name in [*names, *(set(ACTIVATIONS) - {"relu"})]:
         assert re.search(rf"^{name} ", equations, re.M), name

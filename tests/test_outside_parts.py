@@ -11,6 +11,7 @@ from torch import nn
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel, recompose
 from fairseq_attn_plugin.models.bridge import BRIDGES, Bridge
+from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
 from fairseq_attn_plugin.modules import options
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS, AttentionNormalizer, Softmax
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, AttentionScore, DotScore
@@ -22,7 +23,7 @@ from fairseq_attn_plugin.modules.recurrence.shared_products import linear, plain
 @pytest.fixture
 def register(monkeypatch):
     """register(registry, class) under the name ``outside``, for the duration of one test."""
-    for registry in (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES):
+    for registry in (ATTENTION_SCORES, NORMALIZERS, CELLS, ENCODER_FRONTS, BRIDGES):
         monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.setattr(options, "_declared", dict(options._declared))
     yield lambda registry, cls: registry.register("outside")(cls)

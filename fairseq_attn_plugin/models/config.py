@@ -11,14 +11,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
-from ..modules.options import Option, at_least_one, declare, dropout_probability, follow, probability
+from ..modules.options import Option, at_least_one, at_least_zero, declare, dropout_probability, follow, probability
 from ..modules.recurrence.cells import CELLS
 from ..modules.registry import Registry
 from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
+from .encoder_fronts import ENCODER_FRONTS
 from .precision import MATMUL_DTYPES
 
-REGISTRIES = (CELLS, BRIDGES, ATTENTION_SCORES, NORMALIZERS, SCHEDULES)
+REGISTRIES = (CELLS, ENCODER_FRONTS, BRIDGES, ATTENTION_SCORES, NORMALIZERS, SCHEDULES)
 """Tables of parts; ``option_of`` has the name of the option that selects from each."""
 
 
@@ -94,6 +95,11 @@ def encoder_options() -> List[Option]:
         _size("encoder_layers", "encoder layers", 1),
         _choice("encoder_direction", ("uni", "bi"), "uni",
                 "read the source forwards only, or both ways in every layer"),
+        _selects(ENCODER_FRONTS, "none", "between source embeddings and recurrence"),
+        *ENCODER_FRONTS.options(),
+        Option("encoder_pyramid", int, 0,
+               "from the second encoder layer on, that many layers read pairs of neighbours, which halves the length "
+               "each time", check=at_least_zero),
         _dropout("encoder_dropout_in", "on source embeddings"),
         _dropout("encoder_dropout_out", "between encoder layers and on encoder outputs"),
     ]  # fmt: skip
@@ -130,11 +136,13 @@ def attention_options() -> List[Option]:
         _choice("attention_query", ("previous", "current"), "current",
                 "query from the state before the step (context enters the cell) or after it"),
         _text("attention_query_inputs",
-              "what the query is made of, a subset of state,word,context; word and context are those that came before "
-              "(default: state)", "state", neutral="state"),
+              "what the query is made of, a subset of state,word,context,language; word and context are those that "
+              "came before, language is the source embedding of the tag that --tag-target puts first (default: state)",
+              "state", neutral="state"),
         _text("attention_value_inputs",
               "what the attention finds at a source position: state (the encoder's output), or state,word (with the "
               "word's embedding beside it, for the score and the context; default: state)", "state", neutral="state"),
+        _size("encoder_output_dim", "map the encoder's output to this size, before keys and values are made of it"),
         Option("attention_dropout", float, 0.0, "dropout on attention weights", check=dropout_probability),
         _choice("input_feeding", ("on", "off"), "on", "the readout of a step enters the cell at the next one", "off"),
     ]  # fmt: skip
@@ -151,6 +159,7 @@ def output_options() -> List[Option]:
                 "nothing without --readout-dim"),
         _size("readout_dim", "size of the readout (default: --decoder-hidden-size; for none its inputs as they are)",
               fallback=_size_where_active("readout")),
+        _choice("readout_bias", ("on", "off"), "off", "a bias in the readout's linear map"),
         _choice("cell_input_activation", ("none", "tanh", "relu"), "none",
                 "after a linear map of the cell's inputs; none: linear, or nothing without --cell-input-dim"),
         _size("cell_input_dim", "size of that map (default: --decoder-hidden-size; for none the inputs as they are)",

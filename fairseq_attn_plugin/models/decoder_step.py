@@ -37,13 +37,14 @@ class DecoderStep:
         current:   s(t) = cell([y(t-1); f(t-1)]),  q(t) = query(s(t), y(t-1), c(t-1)),  c(t) = attention(q(t))
         r(t) = readout(s(t), y(t-1), c(t))
 
-    s(t-1) in the query is the state that the cell keeps, before residual connection and layer norm.
+    The query may read the language that is wanted, too, the same at every step. s(t-1) in the query is the state that
+    the cell keeps, before residual connection and layer norm.
 
     Args:
         cell_input: context (where the query is the previous state) and feed (with input feeding), side by side, which
             follow the word in the first layer's input; or a map of the word and these to that input.
         recurrence: one-directional layers.
-        query: state, word and context → q(t).
+        query: state, word, context and language → q(t).
         attention: None = no attention.
         readout: state, word and context → r(t).
         dropout_out: on the readout.
@@ -132,7 +133,8 @@ class DecoderStep:
         states, layers = self.recurrence(inputs, carry.parts["cell"])
         context, weights = None, None
         if self.attention is not None:
-            context, weights, _ = self.attention(self.query(state=states, word=words), memory)
+            query = self.query(state=states, word=words, language=memory.language_for(states))
+            context, weights, _ = self.attention(query, memory)
         carry = Carry(carry.position + words.size(1), {**carry.parts, "cell": layers})
         return self.read(states, words, context), weights, carry
 
@@ -156,6 +158,6 @@ class DecoderStep:
         remembered: Tree,
     ) -> Attended:
         """s R×H, y(t-1) R×E, c(t-1) R×M → c(t) R×M, a(t) R×1×S."""
-        query = self.query(state=state, word=word, context=context)
+        query = self.query(state=state, word=word, context=context, language=memory.language_for(state))
         attended = attention(query.unsqueeze(1), memory, remembered)
         return attended._replace(context=attended.context.squeeze(1))

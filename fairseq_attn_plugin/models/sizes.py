@@ -24,6 +24,9 @@ class Sizes:
     decoder: int
     """H, of a decoder layer's state."""
 
+    output: Optional[int]
+    """What the encoder's output is mapped to; None = the output as it is."""
+
     values: Dict[str, int]
     """Of a value, M."""
 
@@ -69,12 +72,14 @@ class Sizes:
             ValueError: an option that names inputs names others, or one twice.
         """
         encoder = cfg.encoder_hidden_size * (2 if cfg.encoder_direction == "bi" else 1)
-        sources = {"state": encoder, "word": cfg.encoder_embed_dim}
+        output = cfg.encoder_output_dim
+        sources = {"state": output or encoder, "word": cfg.encoder_embed_dim * 2**cfg.encoder_pyramid}
         values = subset("attention_value_inputs", cfg.attention_value_inputs, sources)
         value = sum(values.values())
         known = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": value}
         score = ATTENTION_SCORES.get(cfg.attention_score)
-        query = {} if score is None else subset("attention_query_inputs", cfg.attention_query_inputs, known)
+        asked = {**known, "language": cfg.encoder_embed_dim}
+        query = {} if score is None else subset("attention_query_inputs", cfg.attention_query_inputs, asked)
         option = None if score is None else score.size_option()
         readout_inputs = subset("readout_inputs", cfg.readout_inputs, known)
         readout = cfg.readout_dim or sum(readout_inputs.values())
@@ -86,6 +91,7 @@ class Sizes:
             target_word=cfg.decoder_embed_dim,
             encoder=encoder,
             decoder=cfg.decoder_hidden_size,
+            output=output,
             values=values,
             query=query,
             key=None if option is None else option.value(cfg),

@@ -20,6 +20,14 @@ def at_least_one(value) -> Optional[str]:
     return None if value >= 1 else "give at least 1"
 
 
+def odd(value) -> Optional[str]:
+    return None if value >= 1 and value % 2 else "give an odd number"
+
+
+def at_least_zero(value) -> Optional[str]:
+    return None if value >= 0 else "give at least 0"
+
+
 def finite(value) -> Optional[str]:
     return None if math.isfinite(value) else "give a finite number"
 
