@@ -55,6 +55,9 @@ SHAPES = {
         attention_query_inputs="language,state,context", attention_query="previous", attention_score="additive"
     ),
     "query of the language, all at once": dict(attention_query_inputs="state,language", input_feeding="off"),
+    "query of the language, pyramid": dict(
+        attention_query_inputs="state,language", encoder_pyramid=1, encoder_layers=2
+    ),
     "words beside the encoder's outputs": dict(attention_value_inputs="word,state", encoder_direction="bi"),
     "words beside the encoder's outputs, previous": dict(
         attention_value_inputs="state,word", attention_query="previous", attention_score="additive", bridge="mean"
