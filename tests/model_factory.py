@@ -6,6 +6,7 @@ import torch
 from fairseq.data import Dictionary
 from omegaconf import OmegaConf
 
+from fairseq_attn_plugin.data.data_folder import is_tag, tag
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig, AttnRNNModel
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 
@@ -31,6 +32,15 @@ def toy_task(source=None, target=None):
     return SimpleNamespace(source_dictionary=source, target_dictionary=target, max_positions=lambda: (64, 64))
 
 
+def task_for(options):
+    """``toy_task``, with tags in the source dictionary where the query reads the language."""
+    source = dictionary(9)
+    if "language" in (options.get("attention_query_inputs") or ""):
+        source.add_symbol(tag("fr"))
+        source.add_symbol(tag("en"))
+    return toy_task(source)
+
+
 def config(**options):
     """Small sizes, all different; M = H only where a bridge or score needs it."""
     small = dict(
@@ -43,7 +53,7 @@ def config(**options):
 def build(task=None, seed: int = 1, **options) -> AttnRNNModel:
     """A model in evaluation mode with large weights, so that attention is far from uniform."""
     torch.manual_seed(seed)
-    model = AttnRNNModel.build_model(config(**options), task or toy_task())
+    model = AttnRNNModel.build_model(config(**options), task or task_for(options))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(8.0 if parameter.dim() else 1.0)  # not the temperature of cosine, which is a logarithm
@@ -61,7 +71,7 @@ def mechanism(score: str, query: str = "current", normalizer: str = "softmax", c
 
 
 def batch(task, lengths=LENGTHS, left_pad: bool = False, target_lengths=(4, 5, 2, 3), seed: int = 3):
-    """Source B×S and shifted target B×T tokens, and source lengths."""
+    """Source B×S and shifted target B×T tokens, and source lengths; a tag before each sentence where there are tags."""
     generator = torch.Generator().manual_seed(seed)
 
     def fill(vocabulary, sizes, left):
@@ -73,6 +83,10 @@ def batch(task, lengths=LENGTHS, left_pad: bool = False, target_lengths=(4, 5, 2
         return tokens
 
     source = fill(task.source_dictionary, lengths, left_pad)
+    tags = [i for i, symbol in enumerate(task.source_dictionary.symbols) if is_tag(symbol)]
+    for row, (tokens, size) in enumerate(zip(source, lengths, strict=True)):
+        if tags and size > 1:  # a sentence of </s> alone has none
+            tokens[len(tokens) - size if left_pad else 0] = tags[row % len(tags)]
     target = fill(task.target_dictionary, target_lengths, False)
     previous = target.roll(1, dims=1)
     previous[:, 0] = task.target_dictionary.eos()

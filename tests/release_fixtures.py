@@ -44,6 +44,7 @@ PRESETS = {
     "attn_gru_location": f"{UNI} --attention-location-positions 8",
     "attn_gru_linear_readout": BI,
     "attn_gru_additive": BI,
+    "attn_lstm_pyramid": f"{BI} {DEEP} --encoder-pyramid 1",
     "seq2seq_lstm": UNI,
     "attn_lstm_multi30k": f"{UNI} --encoder-hidden-size 3 --decoder-out-embed-dim 4",
     "attn_lstm_reversal": f"{UNI} --encoder-hidden-size 3",
@@ -73,11 +74,14 @@ MECHANISMS = {
     "tied": f"{BI} --bridge linear --readout-dim 5 --share-decoder-input-output-embed --forget-gate-bias 1",
     "one table": f"{BI} --encoder-embed-dim 5 --bridge linear --decoder-out-embed-dim 5 --share-all-embeddings "
     f"{PREVIOUS} --cell gru_reset_before --readout-inputs word,context --attention-dim 7",
+    "dense front": f"{BI} --bridge shared --encoder-front dense --encoder-output-dim 5 --readout-bias on",
+    "pyramid": f"{BI} {DEEP} --bridge shared --encoder-front conv --encoder-front-activation relu --encoder-pyramid 1 "
+    "--attention-value-inputs state,word --attention-score additive",
     "scheduled sampling": f"{BI} --bridge tanh --input-feeding off --scheduled-sampling inverse_sigmoid "
     "--scheduled-sampling-k 9 --parameter-init torch --attention-dropout 0.1",
 }
-"""Combinations off the presets, with every score, cell, bridge, normaliser and activation, and what else has weights or
-enters a step."""
+"""Combinations off the presets, with every score, cell, front, bridge, normaliser and activation, and what else has
+weights or enters a step."""
 
 TRAINING = (
     f"{TASK} --reversal-train-size 24 --reversal-valid-size 8 --dropout 0 --optimizer adam --lr 0.1 --batch-size 8 "

@@ -315,6 +315,20 @@ def test_one_model_for_two_target_languages(data, command, root, monkeypatch):
         assert hypotheses(typed, "S") == [("0", f"<2{language}> ▁ D e r ▁ h u n d .")]
 
 
+@pytest.mark.slow
+def test_a_query_that_reads_the_language(data, command, root, monkeypatch):
+    """Through training, its validation, and typed lines, of which an empty one has no tag."""
+    folder = data("char", ("en", "fr"))
+    options = ("--attention-query-inputs state,language", "--best-checkpoint-metric error_rate")
+    checkpoint = train(command, folder, root / "language", *options)
+    decode = f"{folder} --task attn_translation --path {checkpoint} --beam 3 --max-len-b 5"
+    assert len(hypotheses(command("generate", decode))) == 22
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Der hund.\n\n"))
+    assert len(hypotheses(command("interactive", decode, "--translate-to fr --buffer-size 2"))) == 2
+    with pytest.raises(ValueError, match="^--attention-query-inputs state,language: the source dictionary has no tag"):
+        train(command, data("char"), root / "untagged", *options)
+
+
 def test_a_training_that_is_stopped_within_an_epoch_goes_on_exactly(data, command, root):
     weights = []
     for name, stops in (("straight", [29]), ("stopped", [7, 18, 29])):  # four updates an epoch

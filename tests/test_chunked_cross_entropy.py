@@ -219,14 +219,14 @@ TRAIN = f"{TASK} --arch attn_lstm_reversal {SMALL} --optimizer sgd --lr 1 --clip
 TRAIN += " --label-smoothing 0.1 --report-accuracy --log-format json"
 
 
-def distributed(programs, save):
+def distributed(programs, save, *options):
     """Two processes with gloo; each has every second batch."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"tcp://localhost:{free.getsockname()[1]}"
     given = f"--user-dir {PLUGIN} --cpu --num-workers 0 {TRAIN} --criterion chunked_cross_entropy --save-dir {save}"
     given += f" --distributed-world-size 2 --distributed-init-method {address} --distributed-backend gloo"
-    given += " --distributed-no-spawn --ddp-backend legacy_ddp"
+    given += f" --distributed-no-spawn --ddp-backend legacy_ddp {' '.join(options)}"
     processes = [
         subprocess.Popen(
             [programs / "bin" / "fairseq-train", *given.split(), "--distributed-rank", rank, "--device-id", rank],
@@ -269,14 +269,15 @@ def test_training_is_that_of_fairseqs_criterion(command, programs, tmp_path):
     torch.testing.assert_close(both["model"], checkpoints["chunked_cross_entropy"]["model"])
 
 
+@pytest.mark.parametrize("coverage", [0.0, 2.0])
 @pytest.mark.parametrize("find_unused", [False, True])
-def test_distributed_training_sees_the_vocabulary_used(tmp_path, find_unused):
+def test_distributed_training_sees_the_vocabulary_used(tmp_path, find_unused, coverage):
     """With torch's own wrapper, which looks for parameters that nothing in the model's output depends on."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         task = toy_task()
         model, sample = build(task).train(), sample_of(task)
-        criterion = ChunkedCrossEntropyCriterion(task, False, 0.1)
+        criterion = ChunkedCrossEntropyCriterion(task, False, 0.1, coverage_loss=coverage)
         expected = result(criterion, model, sample)
         wrapped = ModuleProxyWrapper(nn.parallel.DistributedDataParallel(model, find_unused_parameters=find_unused))
         for _ in range(2):

@@ -32,15 +32,18 @@ ADDED = dict(
     attention_location_positions=None, attention_query_inputs=None, cell_input_activation="none", cell_input_dim=None,
     scheduled_sampling="none", scheduled_sampling_k=None, scheduled_sampling_slope=None, scheduled_sampling_floor=0.0,
     scheduled_sampling_word="argmax", matmul_dtype="float32", attention_value_inputs=None,
+    encoder_front="none", encoder_front_layers=None, encoder_front_activation=None, encoder_front_width=None,
+    encoder_pyramid=0, encoder_output_dim=None, readout_bias="off",
 )  # fmt: skip
 REVERSAL = [
     "symbols", "min_length", "max_length", "train_size", "train_data", "valid_size", "test_size", "test_min_length",
-    "test_max_length", "long_size", "long_min_length", "long_max_length", "seed", "source_padding", "eval_beam",
-    "eval_max_len_a", "eval_max_len_b", "save_dir", "restore_file", "finetune_from_model", "reset_dataloader",
+    "test_max_length", "long_size", "long_min_length", "long_max_length", "seed", "order", "source_padding",
+    "eval_beam", "eval_max_len_a", "eval_max_len_b", "save_dir", "restore_file", "finetune_from_model",
+    "reset_dataloader",
 ]  # fmt: skip
 TRANSLATION = dict(
     left_pad_source=False, translation_valid_beam=1, translation_valid_max_len_a=1.5, translation_valid_max_len_b=10,
-    translate_to=None, translation_save_dir="${checkpoint.save_dir}",
+    report_attention=False, translate_to=None, translation_save_dir="${checkpoint.save_dir}",
     translation_restore_file="${checkpoint.restore_file}",
     translation_finetune_from_model="${checkpoint.finetune_from_model}",
     translation_reset_dataloader="${checkpoint.reset_dataloader}",
@@ -54,7 +57,8 @@ def test_no_field_is_renamed_and_no_default_changed():
     defaults = {field.name: field.default for field in dataclasses.fields(AttnRNNConfig) if field.name != "_name"}
     assert defaults == {**FIRST, **ADDED}
     names = {field.name for field in dataclasses.fields(ReversalConfig)} - {"_name"}
-    assert names == {f"reversal_{name}" for name in REVERSAL} | {"max_source_positions", "max_target_positions"}
+    others = {"report_attention", "max_source_positions", "max_target_positions"}
+    assert names == {f"reversal_{name}" for name in REVERSAL} | others
     assert {name: getattr(AttnTranslationConfig, name) for name in own_fields(AttnTranslationConfig)} == TRANSLATION
 
 

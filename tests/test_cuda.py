@@ -3,7 +3,7 @@
 import pytest
 import torch
 from fairseq.sequence_generator import SequenceGenerator
-from model_factory import batch, build, toy_task
+from model_factory import batch, build, task_for, toy_task
 from test_ladder import ALL
 from test_matmul_dtype import FORMS, pair
 
@@ -20,7 +20,7 @@ def full_precision(monkeypatch):
 
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_gpu_gives_what_the_cpu_gives(options):
-    task = toy_task()
+    task = task_for(options)
     source, lengths, previous = batch(task, left_pad=True)
     results = []
     for device in ("cpu", DEVICE):

@@ -21,6 +21,7 @@ from lstm_checkpoint import translation_task
 from model_factory import batch, build, toy_task
 
 from fairseq_attn_plugin.models.attn_rnn import recompose
+from fairseq_attn_plugin.models.bridge import BRIDGES
 from fairseq_attn_plugin.modules import options
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
@@ -42,6 +43,7 @@ RUN = {
     ("docs/extending.md", "--user-dir my_scores"): "test_outside_score.py::test_the_example_of_the_page",
     ("docs/extending.md", "class SharpSoftmax"): "test_docs.py::test_a_normaliser_of_your_own",
     ("docs/extending.md", "class MinimalGatedUnit"): "test_docs.py::test_a_cell_of_your_own",
+    ("docs/extending.md", "class ScaledCopy"): "test_docs.py::test_a_bridge_of_your_own",
     ("docs/extending.md", "found = attention("): "test_docs.py::test_examples_of_python",
     ("docs/extending.md", "loss.backward()"): "test_docs.py::test_examples_of_python",
     ("docs/from-fairseq-lstm.md", "--arch lstm"): "test_docs.py::test_the_same_command_makes_the_same_model",
@@ -59,7 +61,8 @@ LONG = {
     ("docs/getting-started.md", "bash scripts/test.sh"): TRAINS,
     ("docs/getting-started.md", "TORCH_INDEX_URL"): INSTALLS,
     ("docs/getting-started.md", "# makes .venv"): INSTALLS,
-    ("docs/getting-started.md", "pip install"): INSTALLS,
+    ("docs/getting-started.md", "pip install -c"): INSTALLS,
+    ("docs/getting-started.md", "pip wheel"): "installs packages; test_packaging.py trains with the wheel",
     ("docs/mechanisms.md", "--scheduled-sampling linear"): "not a whole command; test_scheduled_sampling.py trains so",
     ("docs/reversal.md", "bash scripts/reversal.sh"): TRAINS,
     ("docs/tools.md", "translate.sh"): NEEDS_A_MODEL,
@@ -217,7 +220,7 @@ def test_scripts_on_small_files(tmp_path, follow):
 @pytest.fixture
 def registries(monkeypatch):
     """What is registered in a test is gone after it."""
-    for registry in (NORMALIZERS, CELLS):
+    for registry in (NORMALIZERS, CELLS, BRIDGES):
         monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.setattr(options, "_declared", dict(options._declared))
     yield
@@ -260,6 +263,22 @@ def test_a_cell_of_your_own(registries):
     new = torch.tanh(1.0 * x - 1.0 * (f * h))
     (found,) = layer((torch.tensor([[x]]),), (torch.tensor([[h]]),), layer.weights())
     torch.testing.assert_close(found.squeeze(), (1 - f) * h + f * new)
+
+
+def test_a_bridge_of_your_own(registries):
+    """With a factor of 2 the decoder starts from twice what it starts from with the copy."""
+    run_python("class ScaledCopy")
+    given = "data --task translation --arch attn_rnn --bridge scaled_copy --bridge-factor 2".split()
+    cfg = convert_namespace_to_omegaconf(
+        fairseq_options.parse_args_and_arch(fairseq_options.get_training_parser(), given)
+    ).model
+    model = ARCH_MODEL_REGISTRY["attn_rnn"].build_model(cfg, toy_task())
+    state = (torch.ones(1, 512), torch.full((1, 512), 3.0))
+    first, second = model.decoder.bridge.bridge(0, state)
+    assert first.eq(2).all() and second.eq(6).all()
+    cfg.bridge = "copy"
+    with pytest.raises(ValueError, match="--bridge-factor 2.0: --bridge copy does not have it; leave it out"):
+        ARCH_MODEL_REGISTRY["attn_rnn"].build_model(cfg, toy_task())
 
 
 def test_examples_of_python(capsys):

@@ -12,6 +12,7 @@ import yaml
 from documentation import DOCS, PAGES, ROOT, parts, prose, read
 
 from fairseq_attn_plugin.models.bridge import BRIDGES
+from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
 from fairseq_attn_plugin.models.presets import PRESETS
 from fairseq_attn_plugin.modules import options
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
@@ -48,6 +49,12 @@ def test_numbers_of_the_readme_stand_on_the_page_that_it_links():
         assert set(cells) <= {cell.strip() for cell in rows[name].split("|")}, row
 
 
+def test_the_version_is_the_same_everywhere():
+    (version,) = re.findall(r'^version = "(.*)"$', read("pyproject.toml"), re.M)
+    assert f"version = {{{version}}}" in read("README.md")
+    assert re.search(r"^## \[(\S+)\] - \d{4}-\d\d-\d\d$", read("CHANGELOG.md"), re.M)[1] == version
+
+
 def table(page: str, heading: str, start: str) -> Dict[str, List[str]]:
     """Rows of the first table after ``heading`` whose header starts with ``start``, by their first cell; the header is
     the row of that name."""
@@ -75,7 +82,7 @@ def test_scores_have_the_numbers_of_the_experiments():
 
 def test_every_mechanism_has_an_equation():
     equations = "\n".join(part.text for part in parts("docs/mechanisms.md") if part.language == "")
-    registries = (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES, SCHEDULES)
+    registries = (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES, ENCODER_FRONTS, SCHEDULES)
     names = [name for registry in registries for name in registry.names()]
     for name in [*names, *(set(ACTIVATIONS) - {"relu"})]:
         assert re.search(rf"^{name} ", equations, re.M), name
@@ -96,7 +103,7 @@ def test_options_that_pages_name_are_there():
     """Options of the model, the tasks and the criterion, by the start of their names."""
     reference = set(re.findall(r"^\| `(--[\w-]+)", read("docs/options.md"), re.M))
     ours = re.compile(r"--(?:attention|readout|cell|bridge|scheduled|encoder|decoder|reversal|translation)[\w-]*")
-    theirs = {"--encoder-bidirectional", "--decoder-attention"}
+    theirs = {"--encoder-bidirectional", "--decoder-attention", "--bridge-factor"}  # fairseq's, and of an example
     for page in PAGES:
         for option in ours.findall(read(page)):
             assert option in reference | theirs, f"{page}: {option}"

@@ -93,6 +93,18 @@ def test_damaged_generation_log_names_file_and_place(tmp_path, text, message):
     assert str(path) in str(error.value)
 
 
+def test_a_report_of_a_log_without_references_says_so(tmp_path):
+    """Such as that of fairseq-interactive. One line, which names the file."""
+    (tmp_path / "train.jsonl").write_text(TRAINED + "done training in 7.5 seconds\n")
+    path = tmp_path / "generate-test.txt"
+    path.write_text("\n".join(line for line in GENERATED.splitlines() if not line.startswith("T-")) + "\n")
+    with pytest.raises(ValueError) as error:
+        report.read_run({"score": "dot"}, tmp_path)
+    assert str(error.value) == f"{path}: sentence 2 has no T line; is it the output of fairseq-generate?"
+    with pytest.raises(ValueError, match="^sentence 7: no T line"):
+        report.sentence_accuracy([Sentence(7, ["a"], hypotheses=[Hypothesis(-1.0, ["a"])])])
+
+
 def test_joined_symbols_have_no_axes():
     joined = Hypothesis(-1.0, ["ab"], weights=np.ones((4, 3)) / 3)
     with pytest.raises(ValueError, match="--remove-bpe"):
@@ -188,6 +200,7 @@ def test_accuracies_by_hand():
     assert report.sentence_accuracy(sentences) == pytest.approx(100 / 3)
     assert report.token_accuracy(sentences) == pytest.approx(100 * (1 - 2 / (3 + 4 + 3)))
     assert report.alignment_accuracy(sentences) == pytest.approx(100 * (3 + 2 + 2) / (3 + 4 + 2))
+    assert report.alignment_accuracy(sentences, "copy") == pytest.approx(100 * 1 / (3 + 4 + 2))
     assert report.sentence_accuracy(report.of_lengths(sentences, 3, 4)) == 50
     assert report.alignment_accuracy([decoded("ab", "ba")]) is None and report.sentence_accuracy([]) is None
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from covering import combinations
 from fairseq.sequence_generator import SequenceGenerator
-from model_factory import LENGTHS, batch, build, config, mechanism, toy_task
+from model_factory import LENGTHS, batch, build, config, mechanism, task_for, toy_task
 from transcription import Transcription
 
 from fairseq_attn_plugin.models.config import resolved
@@ -53,6 +53,14 @@ SHAPES = {
         attention_query_inputs="state,word,context", attention_query="previous", attention_score="additive"
     ),
     "query of the word, all at once": dict(attention_query_inputs="word", input_feeding="off"),
+    "query of the language": dict(attention_query_inputs="state,language", encoder_direction="bi"),
+    "query of the language, previous": dict(
+        attention_query_inputs="language,state,context", attention_query="previous", attention_score="additive"
+    ),
+    "query of the language, all at once": dict(attention_query_inputs="state,language", input_feeding="off"),
+    "query of the language, pyramid": dict(
+        attention_query_inputs="state,language", encoder_pyramid=1, encoder_layers=2
+    ),
     "words beside the encoder's outputs": dict(attention_value_inputs="word,state", encoder_direction="bi"),
     "words beside the encoder's outputs, previous": dict(
         attention_value_inputs="state,word", attention_query="previous", attention_score="additive", bridge="mean"
@@ -74,6 +82,38 @@ SHAPES = {
     "layer norm": dict(layer_norm=True, encoder_layers=2, decoder_layers=2, attention_query="previous"),
     "deep, reset before": dict(
         cell="gru_reset_before", encoder_layers=2, decoder_layers=2, encoder_direction="bi", residual_connections=True
+    ),
+    "dense front": dict(encoder_front="dense", encoder_front_layers=2, encoder_direction="bi"),
+    "convolutions before the recurrence": dict(
+        encoder_front="conv", encoder_front_layers=2, encoder_front_width=5, encoder_front_activation="relu"
+    ),
+    "convolution and words, previous": dict(
+        encoder_front="conv", attention_value_inputs="state,word", attention_query="previous", cell="gru"
+    ),
+    "pyramid": dict(
+        encoder_pyramid=1, encoder_layers=2, encoder_direction="bi", encoder_output_dim=3, decoder_layers=2,
+        bridge="backward",
+    ),
+    "pyramid of two, all at once": dict(
+        encoder_pyramid=2, encoder_layers=3, input_feeding="off", attention_value_inputs="state,word", cell="gru"
+    ),
+    "pyramid beneath a residual connection": dict(
+        encoder_pyramid=1, encoder_layers=3, residual_connections=True, bridge="mean", cell="gru"
+    ),
+    "pyramid above a convolution, location": dict(
+        encoder_pyramid=1, encoder_layers=2, encoder_front="conv", attention_score="location", cell="gru_reset_before",
+        attention_query="previous", input_feeding="off"
+    ),
+    "pyramid, last": dict(encoder_pyramid=2, encoder_layers=4, attention_score="last"),
+    "pyramid without attention": dict(
+        encoder_pyramid=1, encoder_layers=2, decoder_layers=2, attention_score="none", input_feeding="off", cell="rnn"
+    ),
+    "output mapped, previous": dict(encoder_output_dim=4, attention_score="additive", attention_query="previous"),
+    "readout with a bias": dict(readout_bias="on", readout_activation="none", readout_dim=3),
+    "maxout readout with a bias": dict(readout_bias="on", readout_activation="maxout", attention_query="previous"),
+    "shared bridge": dict(bridge="shared", encoder_layers=2, decoder_layers=3, encoder_direction="bi"),
+    "shared bridge without attention": dict(
+        bridge="shared", encoder_layers=2, attention_score="none", input_feeding="off"
     ),
     "without attention": dict(attention_score="none", input_feeding="off", layer_norm=True, cell_input_dim=3),
 }
@@ -162,7 +202,7 @@ def attention_of(extra):
 
 
 def rows(options, left_pad):
-    task = toy_task()
+    task = task_for(options)
     model = build(task, **options)
     source, lengths, previous = batch(task, left_pad=left_pad)
     with torch.no_grad():
@@ -228,7 +268,7 @@ ORDERS = [
 
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_reordering_equals_recomputing_every_row(options):
-    task = toy_task()
+    task = task_for(options)
     model = build(task, **options)
     source, _, _ = batch(task, left_pad=True)
     generator = torch.Generator().manual_seed(5)
@@ -275,7 +315,7 @@ def forced(model, source, tokens):
 
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_beam_scores_and_attention_equal_forced_decoding(options):
-    task = toy_task()
+    task = task_for(options)
     model = build(task, **options)
     source, lengths, _ = batch(task, left_pad=True)
     generator = SequenceGenerator(

@@ -16,7 +16,7 @@ DATA_NAMES = re.compile(r"data\.json|\bdict\.|sentencepiece(\.\w*)*\.?model|<2")
 # file or folder: (what it may import of the plugin, what it may not import of others); the longest path counts
 RULES = {
     f"{PLUGIN}/modules": ((f"{PLUGIN}.modules",), FAIRSEQ),
-    f"{PLUGIN}/models": ((f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
+    f"{PLUGIN}/models": ((f"{PLUGIN}.models", f"{PLUGIN}.modules", f"{PLUGIN}.data.data_folder"), ()),
     f"{PLUGIN}/checkpoints": ((f"{PLUGIN}.checkpoints", f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/serving": (tuple(f"{PLUGIN}.{room}" for room in ("serving", "tasks", "models", "checkpoints")), ()),
     f"{PLUGIN}/criterions": ((f"{PLUGIN}.criterions", f"{PLUGIN}.modules"), ()),
@@ -160,6 +160,7 @@ def test_a_planted_import_is_found(path, source):
     [
         ("modules/planted.py", "import torch\nfrom .registry import Registry"),
         ("models/planted.py", "from fairseq.models import FairseqEncoder\nfrom ..modules.registry import Registry"),
+        ("models/planted.py", "from ..data.data_folder import is_tag"),
         ("tasks/planted.py", "from ..evaluation import metrics\nfrom ..evaluation.metrics import edits"),
         ("checkpoints/planted.py", "from ..models import attn_rnn\nfrom .files import load_checkpoint"),
         ("serving/planted.py", "from ..checkpoints import files\nfrom ..tasks import attn_translation"),

@@ -24,6 +24,10 @@ FORMS = {
     "entmax": mechanism("normed_additive", normalizer="entmax15", cell="rnn"),
     "location": mechanism("location", cell="gru_reset_before", readout_activation="maxout", readout_dim=6),
     "without attention": mechanism("none"),
+    "dense front, output map": mechanism(
+        "general", cell="gru_reset_before", encoder_front="dense", encoder_output_dim=4, readout_bias="on"
+    ),
+    "pyramid": mechanism("dot", encoder_front="conv", encoder_layers=2, encoder_pyramid=1, bridge="shared"),
 }
 
 

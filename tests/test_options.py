@@ -69,6 +69,29 @@ ERRORS = {
     "--residual-connections: they start at the second layer, and --encoder-layers and --decoder-layers are 1": dict(
         residual_connections=True
     ),
+    "--residual-connections: layers that read pairs (--encoder-pyramid 2) have none, and no other layer could": dict(
+        residual_connections=True, encoder_layers=3, encoder_pyramid=2
+    ),
+    "--encoder-front: got 'cnn'; choose from none, conv, dense": dict(encoder_front="cnn"),
+    "--encoder-front-layers 2: --encoder-front none has no layers; leave it out": dict(encoder_front_layers=2),
+    "--encoder-front-layers: got 0; give at least 1": dict(encoder_front="conv", encoder_front_layers=0),
+    "--encoder-front-width 3: --encoder-front dense sees one token at a time; leave it out": dict(
+        encoder_front="dense", encoder_front_width=3
+    ),
+    "--encoder-front-width: got 4; give an odd number": dict(encoder_front="conv", encoder_front_width=4),
+    "--encoder-front-activation relu: --encoder-front none has no layers": dict(encoder_front_activation="relu"),
+    "--encoder-pyramid: got -1; give at least 0": dict(encoder_pyramid=-1),
+    "--encoder-pyramid 2: layers from the second on read pairs, and --encoder-layers is 2; use --encoder-pyramid 1, or "
+    "give more layers": dict(encoder_pyramid=2, encoder_layers=2),
+    "--encoder-output-dim: got 0; give at least 1": dict(encoder_output_dim=0),
+    "--encoder-output-dim 4 needs attention": dict(
+        attention_score="none", input_feeding="off", encoder_output_dim=4
+    ),
+    "--attention-score dot: the query has 8 numbers (--decoder-hidden-size), the encoder's outputs 4; give": dict(
+        attention_score="dot", encoder_hidden_size=8, encoder_output_dim=4
+    ),
+    "--readout-bias on: --readout-activation none has a linear map only where --readout-dim is given; give "
+    "--readout-dim, or use --readout-bias off": dict(readout_activation="none", readout_bias="on"),
     "--cell-input-dim: got 0; give at least 1": dict(cell_input_dim=0),
     "--scheduled-sampling: got 'quadratic'; choose from none, constant, exponential, inverse_sigmoid, linear": dict(
         scheduled_sampling="quadratic"
@@ -239,7 +262,7 @@ def test_source_longer_than_the_positions_of_location(left_pad):
     build(task, attention_score="location", attention_location_positions=6).encoder(source)
     short = build(task, attention_score="location", attention_location_positions=5).encoder
     assert short.max_positions() == 5  # fairseq skips or refuses longer sources before they come here
-    with pytest.raises(ValueError, match="--attention-location-positions 5: a source has 6 tokens, </s> included"):
+    with pytest.raises(ValueError, match="--attention-location-positions 5: a source has 6 positions, </s> included"):
         short(source)
     short(source[1:])  # the longest real source counts, not the width of the batch
 

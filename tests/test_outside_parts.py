@@ -11,6 +11,7 @@ from torch import nn
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel, recompose
 from fairseq_attn_plugin.models.bridge import BRIDGES, Bridge
+from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
 from fairseq_attn_plugin.modules import options
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS, AttentionNormalizer, Softmax
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, AttentionScore, DotScore
@@ -22,7 +23,7 @@ from fairseq_attn_plugin.modules.recurrence.shared_products import linear, plain
 @pytest.fixture
 def register(monkeypatch):
     """register(registry, class) under the name ``outside``, for the duration of one test."""
-    for registry in (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES):
+    for registry in (ATTENTION_SCORES, NORMALIZERS, CELLS, ENCODER_FRONTS, BRIDGES):
         monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.setattr(options, "_declared", dict(options._declared))
     yield lambda registry, cls: registry.register("outside")(cls)
@@ -158,12 +159,16 @@ def _config(parsed, **changed):
     return OmegaConf.merge(convert_namespace_to_omegaconf(parsed).model, changed)
 
 
-def option(name="outside_size", type=int, help="a size", **more):
-    return Option(name, type, None, help, **more)
+def option(name="outside_size", type=int, help="a size", default=None, **more):
+    return Option(name, type, default, help, **more)
 
 
 def with_options(base, *declared):
     return type("Outside", (base,), {"options": declared})
+
+
+def outside(**declared):
+    return BRIDGES, with_options(Bridge, option(**declared)), declared.get("name", "outside_size")
 
 
 WRONG = {
@@ -176,6 +181,16 @@ WRONG = {
     ),
     "one of the model": (CELLS, with_options(RecurrentLayer, option(name="encoder_layers")), "encoder_layers"),
     "one of fairseq": (ATTENTION_SCORES, with_options(AttentionScore, option(name="max_tokens")), "max_tokens"),
+    "one of a task": outside(name="reversal_symbols"),
+    "one of a criterion": outside(name="label_smoothing"),
+    "one that chooses": outside(name="arch"),
+    "no word of Python": outside(name="class"),
+    "hidden": outside(name="_outside_size"),
+    "a default of another type": outside(type=float, default="1"),
+    "a default that is no choice": outside(type=str, choices=("a", "b"), default="c"),
+    "a flag that is on": outside(type=bool, default=True),
+    "no tuple": (BRIDGES, type("Outside", (Bridge,), {"options": option()}), "outside_size"),
+    "twice": (BRIDGES, with_options(Bridge, option(), option()), "outside_size"),
     "no cell of its own steps": (
         CELLS, type("Outside", (RecurrentLayer,), {"sequence": lambda self, *inputs: None}), "sequence"
     ),
@@ -188,6 +203,6 @@ def test_a_wrong_declaration_is_reported_when_it_is_registered(what, register):
     with pytest.raises(ValueError) as caught:
         register(registry, cls)
     assert registry.flag in str(caught.value) and option_name in str(caught.value), str(caught.value)
-    if "one of" not in what:
+    if what != "one of the model":
         assert "Outside" in str(caught.value)
     assert "outside" not in registry.names()

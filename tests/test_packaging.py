@@ -108,10 +108,18 @@ def test_wheel_holds_the_package_alone(wheel):
 
 @pytest.mark.slow
 def test_wheel_works_from_anywhere(wheel, programs, tmp_path):
-    site = tmp_path / "a site"
+    """It trains in an empty folder, with no checkout near; the path is what the shell puts in."""
+    site, folder = tmp_path / "a site", tmp_path / "empty"
     zipfile.ZipFile(wheel).extractall(site)
-    status, out, _ = run([programs / "bin" / "python", "-m", PLUGIN], tmp_path, PYTHONPATH=str(site))
-    assert (status, out) == (0, f"{site / PLUGIN}\n")
+    folder.mkdir()
+    paths = {"PYTHONPATH": str(site), "PATH": os.pathsep.join([str(programs / "bin"), os.environ["PATH"]])}
+    assert run([programs / "bin" / "python", "-m", PLUGIN], folder, **paths)[:2] == (0, f"{site / PLUGIN}\n")
+    train = f"""fairseq-train --user-dir "$(python -m {PLUGIN})" --task reversal --arch attn_lstm_reversal \\
+      --clip-norm 1 --optimizer adam --lr 0.005 --max-tokens 200 --max-update 2 --reversal-valid-size 8 --cpu"""
+    status, out, err = run(["bash", "-euc", train], folder, **paths)
+    assert status == 0, err
+    assert f"'user_dir': '{site / PLUGIN}'" in out + err
+    assert [path.name for path in folder.iterdir()] == ["checkpoints"]
 
 
 def setup(tmp_path, *arguments, **environment):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn.utils.parametrizations import weight_norm
 
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 from fairseq_attn_plugin.modules.recurrence.padding import Padding
@@ -118,3 +119,22 @@ def test_on_the_cpu_nothing_is_packed_in_training(cell, monkeypatch):
     monkeypatch.delattr(Padding, "pack")
     real = real_tokens("left")
     stack_of(cell, num_layers=2)(inputs_of(real), padding=Padding(~real))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_kernels_read_parameters_that_are_parametrised(cell):
+    """A whole sequence, padded or not, is the steps of the cell with the weights as they are now."""
+    torch.manual_seed(1)
+    layer = weight_norm(CELLS[cell](5, 6).double(), "weight_hh_l0")
+    with torch.no_grad():
+        layer.parametrizations.weight_hh_l0.original0.mul_(3.0)
+    inputs = torch.randn(2, 4, 5, dtype=torch.float64)
+    state = (inputs.new_zeros(2, 6),) * layer.state_tensors
+    expected = []
+    for t in range(4):
+        state = layer((inputs[:, t],), state, layer.weights())
+        expected.append(state[0])
+    for padding in (None, Padding(torch.zeros(2, 4, dtype=torch.bool))):
+        for gradients in (torch.enable_grad, torch.no_grad):
+            with gradients():
+                torch.testing.assert_close(layer.sequence(inputs, padding=padding)[0], torch.stack(expected, dim=1))

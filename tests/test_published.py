@@ -262,12 +262,17 @@ def test_preset_equals_the_published_equations(preset, left_pad):
     sizes = dict(encoder_embed_dim=5, decoder_embed_dim=7, decoder_hidden_size=8, **sizes)
     task = toy_task()
     model = AttnRNNModel.build_model(options_of(preset, dropout=0.0, attention_dropout=0.0, **sizes), task)
+    assert_equals(model, task, batch(task, left_pad=left_pad), transcription)
+
+
+def assert_equals(model, task, inputs, transcription):
+    """Logits and weights of ``model`` for a batch are those of its equations, with parameters drawn anew."""
     model = model.double().eval()
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in model.parameters():  # large enough for attention far from uniform; biases and padding too
             parameter.uniform_(-1.5, 1.5, generator=generator)
-        source, lengths, previous = batch(task, left_pad=left_pad)
+        source, lengths, previous = inputs
         logits, extra = model(source, lengths, previous)
     (weights,) = extra["attn"]
     close = dict(atol=1e-10, rtol=1e-10)
@@ -295,6 +300,8 @@ SIZES = {
     "attn_gru_location": ("gru", "uni", 1, 1, 256, 256, 256, 256, None, None, 256),
     # ENC_EMB_DIM = DEC_EMB_DIM = 256, ENC_HID_DIM = DEC_HID_DIM = 512
     "attn_gru_linear_readout": ("gru", "bi", 1, 1, 256, 512, 256, 512, 512, None, None),
+    # Chan et al. (2016), section 4.2: 3 pyramid layers of 256 a direction above one layer, 2 layers of 512
+    "attn_lstm_pyramid": ("lstm", "bi", 4, 2, 256, 256, 256, 512, None, 512, None),
 }
 
 

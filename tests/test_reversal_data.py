@@ -136,6 +136,12 @@ def test_fresh_data_change_with_the_epoch_and_fixed_data_do_not():
     assert all(target.split() == source.split()[::-1] for source, target in fresh.text("train"))
 
 
+def test_copies_are_the_same_sources_as_they_are():
+    reverse, copy = ReversalProblem(), ReversalProblem(order="copy")
+    for split in SPLITS:
+        assert copy.text(split) == [(source, source) for source, _ in reverse.text(split)]
+
+
 @pytest.mark.parametrize(
     ("text", "symbols"), [("abz", ["a", "b", "z"]), ("3", ["0", "1", "2"]), ("ab,c", ["ab", "c"]), ("1,2", ["1", "2"])]
 )
@@ -161,6 +167,7 @@ def test_symbols_are_letters_a_number_or_a_list(text, symbols):
         ({"long_min_length": 41}, "--reversal-long-min-length: 41 is more than --reversal-long-max-length 40; lower"),
         ({"test_size": 0}, "--reversal-test-size: got 0; give 1 or more"),
         ({"train_data": "stale"}, "--reversal-train-data: got 'stale'; choose from fresh, fixed"),
+        ({"order": "sorted"}, "--reversal-order: got 'sorted'; choose from reverse, copy"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -169,9 +176,10 @@ def test_a_problem_that_cannot_be_names_option_value_and_remedy(settings, messag
         ReversalProblem(**settings)
 
 
+@pytest.mark.parametrize("order", ["reverse", "copy"])
 @pytest.mark.parametrize("left", [False, True])
-def test_a_batch_is_the_one_that_fairseq_collates(left):
-    data = dataset("train", left_pad_source=left)
+def test_a_batch_is_the_one_that_fairseq_collates(left, order):
+    data = dataset("train", ReversalProblem(order=order), left_pad_source=left)
     samples = [data[index] for index in range(40)]
     ours, theirs = data.collater(samples), collate(samples, 1, 2, left_pad_source=left)
     assert ours.keys() == theirs.keys() and ours["net_input"].keys() == theirs["net_input"].keys()
@@ -183,7 +191,7 @@ def test_a_batch_is_the_one_that_fairseq_collates(left):
     assert torch.equal(ours["align_weights"], theirs["align_weights"])
     source = ours["net_input"]["src_tokens"]
     column, position = ours["alignments"].T
-    assert len(column) == len(theirs["alignments"])
+    assert len(column) == len(theirs["alignments"]) and len(position.unique()) == len(position)
     assert torch.equal(source[position // ours["target"].size(1), column], ours["target"].view(-1)[position])
     assert (source[position // ours["target"].size(1), column] > 3).all()
     assert data.collater([]) == {}
@@ -232,9 +240,11 @@ def export(monkeypatch, *options):
     runpy.run_path(str(ROOT / "scripts" / "export_reversal.py"), run_name="__main__")
 
 
-def test_export_writes_the_same_splits(tmp_path, monkeypatch, capsys):
-    export(monkeypatch, tmp_path, "--reversal-symbols", "ab,c", "--reversal-train-size", 9, "--reversal-seed", 5)
-    problem = ReversalProblem(symbols="ab,c", train_size=9, seed=5)
+@pytest.mark.parametrize("order", ["reverse", "copy"])
+def test_export_writes_the_same_splits(tmp_path, monkeypatch, capsys, order):
+    options = ("--reversal-symbols", "ab,c", "--reversal-train-size", 9, "--reversal-seed", 5)
+    export(monkeypatch, tmp_path, *options, "--reversal-order", order)
+    problem = ReversalProblem(symbols="ab,c", train_size=9, seed=5, order=order)
     for split in ("train", "valid", "test", "test_long"):
         for side, suffix in enumerate(("src", "tgt")):
             lines = (tmp_path / f"{split}.{suffix}").read_text().splitlines()
@@ -243,6 +253,8 @@ def test_export_writes_the_same_splits(tmp_path, monkeypatch, capsys):
 
 
 def test_export_that_cannot_be_writes_nothing(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="^error: --reversal-order: got 'sort'; choose"):
+        export(monkeypatch, tmp_path / "out", "--reversal-order", "sort")
     with pytest.raises(SystemExit, match="^error: --reversal-valid-size: got 1000 .*only"):
         export(monkeypatch, tmp_path / "out", "--reversal-min-length", 1, "--reversal-max-length", 4)
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ from fairseq.models import MODEL_REGISTRY
 from fairseq.scoring import build_scorer
 from fairseq.tasks import FairseqTask
 
+from fairseq_attn_plugin.data.reversal_problem import ReversalProblem
 from fairseq_attn_plugin.tasks import reversal
 from fairseq_attn_plugin.tasks.reversal import ReversalConfig, ReversalTask
 from fairseq_attn_plugin.tasks.reversal_scorer import ReversalScorerConfig
@@ -53,6 +54,8 @@ def test_unset_options_come_from_the_checkpoint_into_the_same_dictionary():
         ({}, {"train_size": 19}),
         ({"train_data": "fixed"}, {"train_data": "fresh"}),
         ({}, {"seed": 2}),
+        ({}, {"order": "copy"}),
+        ({"order": "copy"}, {"order": "reverse"}),
     ],
     ids=str,
 )
@@ -75,12 +78,27 @@ def test_an_option_that_says_what_the_checkpoint_says_is_none():
     assert task.problem().seed == 1
 
 
-def test_an_ensemble_may_differ_in_anything_but_the_alphabet():
+@pytest.mark.parametrize("given", [{}, {"order": "reverse"}, {"order": "copy"}], ids=str)
+def test_a_checkpoint_from_before_there_were_orders_reverses(given):
+    task, saved = task_of(**given), task_of().state_dict()
+    del saved["reversal"]["order"]
+    if given == {"order": "copy"}:
+        with pytest.raises(ValueError, match="--reversal-order: got 'copy', but .* trained with 'reverse'; leave"):
+            task.load_state_dict(saved)
+    else:
+        task.load_state_dict(saved)
+        assert task.problem() == ReversalProblem()
+        task.load_state_dict(saved)  # as the second of an ensemble
+
+
+def test_an_ensemble_may_differ_in_anything_but_alphabet_and_order():
     task = task_of()
     task.load_state_dict(task_of(symbols="abc", seed=3).state_dict())
     task.load_state_dict(task_of(symbols="a,b,c", seed=4).state_dict())
     with pytest.raises(ValueError, match="--path: .*'abc' and 'abx'; give"):
         task.load_state_dict(task_of(symbols="abx").state_dict())
+    with pytest.raises(ValueError, match="--path: some .* reverse and some copy; give checkpoints of one --reversal-o"):
+        task.load_state_dict(task_of(symbols="abc", order="copy").state_dict())
 
 
 @pytest.mark.parametrize("way", ["restore_file", "finetune_from_model", "reset_dataloader", "another task", "nothing"])
@@ -218,6 +236,13 @@ def test_validation_sums_by_hand(side):
     assert task._sums(sample, hypotheses) == {
         "sentences": 3, "correct": 1, "distance": 3, "length": 10, "aligned": 5, "alignable": 9,
     }  # fmt: skip
+    copies = {**sample, "target": torch.tensor([[4, 5, 6, 7, 4, 2], [4, 5, 2] + pad, [4, 5, 2] + pad])}
+    copying = [
+        hypothesis([4, 5, 6, 2], [0, 2, 2, 5]),  # distance 2; 2 of 5 positions right, 2 missing
+        hypothesis([4, 5, 2], [shift, shift + 1, shift]),  # all right
+        hypothesis([4, 5, 4, 2], [shift + 2, shift + 1, shift, shift]),  # distance 1; one position right
+    ]
+    assert task_of(source_padding=side, order="copy")._sums(copies, copying) == task._sums(sample, hypotheses)
     blind = [hypothesis(h["tokens"].tolist()) for h in hypotheses]
     assert task._sums(sample, blind) == {**task._sums(sample, hypotheses), "aligned": 0, "alignable": 0}
     assert task._sums(sample, [None] * 3)["distance"] == 9

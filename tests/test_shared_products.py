@@ -8,7 +8,7 @@ from itertools import zip_longest
 import pytest
 import torch
 from covering import combinations
-from model_factory import batch, build, mechanism, toy_task
+from model_factory import batch, build, mechanism, task_for, toy_task
 from test_ladder import ALL
 
 from fairseq_attn_plugin.models.dropout import Dropout
@@ -65,7 +65,7 @@ def assert_same(model, inputs, reads=("logits", "weights"), tolerance=1e-9):
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 2e-4)], ids=["float64", "float32"])
 @pytest.mark.parametrize("options", ATTENDING.values(), ids=ATTENDING)
 def test_outputs_and_gradients_equal_the_reference(options, dtype, tolerance, fixed_masks):
-    task = toy_task()
+    task = task_for(options)
     model = build(task, **{**options, **RATES}).train().to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():

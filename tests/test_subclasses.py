@@ -9,13 +9,17 @@ from fairseq.sequence_generator import SequenceGenerator
 from model_factory import batch, build, mechanism, toy_task
 
 from fairseq_attn_plugin.models.bridge import BRIDGES
+from fairseq_attn_plugin.models.config import option_of
+from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 from fairseq_attn_plugin.modules.carry import tree_map
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 from fairseq_attn_plugin.modules.recurrence.shared_products import plain_products
 
-REGISTRIES = {"score": ATTENTION_SCORES, "normaliser": NORMALIZERS, "cell": CELLS, "bridge": BRIDGES}
+REGISTRIES = {
+    "score": ATTENTION_SCORES, "normaliser": NORMALIZERS, "cell": CELLS, "bridge": BRIDGES, "front": ENCODER_FRONTS,
+}  # fmt: skip
 AT_THE_START = {"set_forget_gate_bias"}
 """Methods that set parameters and give nothing."""
 
@@ -72,9 +76,8 @@ WITHOUT_EFFECT = {"score last: forward", "score last: keys"}
 def options_of(registry, name):
     """A model that has the part."""
     options = mechanism(name if registry is ATTENTION_SCORES else "general", encoder_direction="bi")
-    for other, option in ((NORMALIZERS, "attention_normalizer"), (CELLS, "cell"), (BRIDGES, "bridge")):
-        if registry is other:
-            options[option] = name
+    if registry is not ATTENTION_SCORES:
+        options[option_of(registry)] = name
     if options.get("bridge") == "copy":
         options["encoder_hidden_size"] = 4  # both directions: 8, as the decoder has
     return options

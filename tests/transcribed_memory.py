@@ -126,7 +126,7 @@ def shift(p, cfg, weights, query, before):
 
 
 def monotonic(p, cfg, scores, query, before):
-    """Raffel et al. (2017), eq. 8 to 11, as a product over the tokens that are passed; the last token takes the rest."""
+    """Raffel et al. (2017), eq. 8 to 11, as a product over the tokens passed; the last token takes the rest."""
     stay = torch.sigmoid(scores + p["attention.addressing.bias"])
     if cfg.attention_monotonic_search == "hard":
         stay = (stay > 0.5).double()

@@ -3,6 +3,8 @@
 Nothing here is shared with the package but the names of the parameters. Vectors are 1-D tensors.
 """
 
+import math
+
 import torch
 from transcribed_memory import ADDRESSINGS, HISTORIES, WINDOWS
 
@@ -88,7 +90,7 @@ def unit(x):
 
 
 def query_and_key(p, query, values, j, of_key=lambda k: k):
-    """q and k(j), after the projections of --attention-dim, where they are there, and what a history adds to the key."""
+    """q and k(j), after the projections of --attention-dim, where they are there, and what a history adds to k."""
     k = values[j]
     if "attention.query_projection.weight" in p:
         query = p["attention.query_projection.weight"] @ query
@@ -201,26 +203,66 @@ class Transcription:
 
     def leave(self, side, depth, h, below):
         """What leaves a layer: residual connection from the second layer on, then layer norm."""
-        if self.cfg.residual_connections and depth:
+        if self.cfg.residual_connections and depth and below is not None:
             h = h + below
         if f"recurrence.norms.{depth}.weight" in side:
             names = ("weight", "bias")
             h = layer_norm({name: side[f"recurrence.norms.{depth}.{name}"] for name in names}, h)
         return h
 
+    def front(self, words):
+        """What the recurrence reads of a sentence's embeddings."""
+        activation = ACTIVATIONS[self.cfg.encoder_front_activation or "tanh"]
+        for depth in range(0 if self.cfg.encoder_front == "none" else self.cfg.encoder_front_layers or 1):
+            weight, bias = (self.encoder[f"front.layers.{depth}.{name}"] for name in ("weight", "bias"))
+            if self.cfg.encoder_front == "dense":
+                words = [activation(weight @ word + bias) for word in words]
+                continue
+            middle = weight.size(2) // 2
+            sums = [bias.clone() for _ in words]
+            for j in range(len(words)):
+                for k in range(-middle, middle + 1):
+                    if 0 <= j + k < len(words):
+                        sums[j] += weight[:, :, middle + k] @ words[j + k]
+            words = [activation(total) for total in sums]
+        return words
+
+    @staticmethod
+    def pairs(vectors):
+        """Chan et al. (2016), eq. 5: [x(2i); x(2i+1)], zeros beside an odd last one."""
+        even, odd = vectors[::2], vectors[1::2]
+        if len(odd) < len(even):
+            odd = [*odd, torch.zeros_like(even[-1])]
+        return [torch.cat(pair) for pair in zip(even, odd, strict=True)]
+
+    def over_tokens(self, weights, length):
+        """Weights of a pyramid's positions → of its ``length`` tokens: half a pair's each, an odd last one's whole."""
+        lengths = [length]
+        for _ in range(self.cfg.encoder_pyramid - 1):
+            lengths.append(math.ceil(lengths[-1] / 2))
+        for size in reversed(lengths[: self.cfg.encoder_pyramid]):
+            alone = size - 1 if size % 2 else None
+            weights = torch.stack([weights[j // 2] / (1 if j == alone else 2) for j in range(size)])
+        return weights
+
     def encode(self, tokens):
         """Source tokens of one sentence, no padding → S values, and per layer the final state."""
         words, final = [self.encoder["embed_tokens.weight"][token] for token in tokens], []
-        inputs = words
+        inputs = self.front(words)
         for depth in range(self.cfg.encoder_layers):
+            joins = 1 <= depth <= self.cfg.encoder_pyramid
+            if joins:
+                inputs, words = self.pairs(inputs), self.pairs(words)
             outputs, state = self.read(self.layer(self.encoder, depth), inputs)
             if self.cfg.encoder_direction == "bi":
                 backward, other = self.read(self.layer(self.encoder, depth, "_reverse"), inputs[::-1])
                 outputs = [torch.cat(pair) for pair in zip(outputs, backward[::-1], strict=True)]
                 state = tuple(torch.cat(pair) for pair in zip(state, other, strict=True))
             pairs = zip(outputs, inputs, strict=True)
-            inputs = [self.leave(self.encoder, depth, output, below) for output, below in pairs]
+            inputs = [self.leave(self.encoder, depth, output, None if joins else below) for output, below in pairs]
             final.append(state)
+        if "output.weight" in self.encoder:
+            inputs = [self.encoder["output.weight"] @ h for h in inputs]
         return self.found(inputs, words), final
 
     def found(self, states, words):
@@ -241,6 +283,10 @@ class Transcription:
             state = final[min(depth, len(final) - 1)]
             if self.cfg.bridge == "zero":
                 state = self.zeros(self.cfg.decoder_hidden_size)
+            if self.cfg.bridge == "shared":  # h of the top layer, by one map, is h and c of every layer
+                h = self.decoder["bridge.projection.weight"] @ final[-1][0] + self.decoder["bridge.projection.bias"]
+                states.append((torch.tanh(h),) * self.state_tensors)
+                continue
             if self.cfg.bridge == "mean":
                 state = (sum(values) / len(values),) * self.state_tensors
             if self.cfg.bridge == "backward":
@@ -317,8 +363,8 @@ class Transcription:
         return sum(weight * state for weight, state in zip(weights, states, strict=True))
 
     @staticmethod
-    def chosen(names, state, word, context):
-        named = (("state", state), ("word", word), ("context", context))
+    def chosen(names, state, word, context, language=None):
+        named = (("state", state), ("word", word), ("context", context), ("language", language))
         return torch.cat([value for name, value in named if name in names.split(",")])
 
     def mapped(self, part, joined):
@@ -344,9 +390,10 @@ class Transcription:
         with_past = self.cfg.attention_past == "on"
         context = torch.zeros(len(values[0]) + with_past * self.cfg.decoder_hidden_size, dtype=torch.float64)
         query_inputs = self.cfg.attention_query_inputs or "state"
+        language = self.encoder["embed_tokens.weight"][source[0]] * (len(source) > 1)  # the tag comes first
 
         def attend(state, t):
-            query = self.chosen(query_inputs, state, word, context)
+            query = self.chosen(query_inputs, state, word, context, language)
             found_there, weights = self.attend(query, found, t, memories)
             return torch.cat([found_there, self.attend_past(query, past)]) if with_past else found_there, weights
 
@@ -370,5 +417,5 @@ class Transcription:
             if "projection.weight" in self.decoder:
                 features = self.decoder["projection.weight"] @ features + self.decoder["projection.bias"]
             logits.append(self.decoder["vocabulary.weight"] @ features + self.decoder.get("vocabulary.bias", 0.0))
-            all_weights.append(weights)
+            all_weights.append(self.over_tokens(weights, len(source)) if attention else None)
         return torch.stack(logits), torch.stack(all_weights) if attention else None

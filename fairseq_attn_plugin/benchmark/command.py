@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple, Type, TypedDict, Union
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
@@ -33,34 +33,15 @@ WHY_LEFT_OUT = {
 }
 PACKAGE = __name__.split(".")[0]
 POSITIVE = ("rounds", "seconds", "steps", "threads")
+TIMING = ("device", "rounds", "seconds", "steps", "dropout", "criterion")
+"""Options of both modes that take time. What is not given is left to the plan."""
 
-
-class Quick(TypedDict, total=False):
-    """What ``--quick`` stands for in a mode."""
-
-    workloads: str
-    rounds: int
-    seconds: float
-    lengths: Sequence[int]
-    beams: Sequence[int]
-
-
-class Common(TypedDict):
-    """What the plans of both modes that take time have."""
-
-    device: str
-    rounds: int
-    seconds: float
-    steps: Optional[int]
-    dropout: float
-    criterion: Optional[str]
-
-
-QUICK: Dict[str, Quick] = {
+QUICK: Dict[str, Dict[str, Any]] = {
     "table": dict(workloads="reversal,nmt15", rounds=3, seconds=0.3),
     "scaling": dict(lengths=(25, 200), beams=(2, 10), rounds=2, seconds=0.2),
     "launches": dict(workloads="reversal"),
 }
+"""What ``--quick`` stands for in a mode, by option."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -95,6 +76,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = build_parser().parse_args(arguments)
     try:
         check(args)
+        if args.quick:
+            vars(args).update({**QUICK[args.mode], **given(args, *QUICK[args.mode])})
         if args.threads:
             torch.set_num_threads(args.threads)
         modes = {"table": table, "scaling": scaling_table, "launches": launches_table}
@@ -105,17 +88,16 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
 
 def table(args: argparse.Namespace) -> str:
     """Measures, writes all results so far after every measure, and returns the table."""
-    workloads = QUICK["table"]["workloads"] if args.quick and args.workloads is None else args.workloads
     usual = [name for name in WORKLOADS if args.device == "cuda" or name not in GPU_ONLY]
     plan = comparison.Plan(
-        workloads=some_of("--workloads", workloads, WORKLOADS, usual, GROUPS),
+        workloads=some_of("--workloads", args.workloads, WORKLOADS, usual, GROUPS),
         systems=some_of("--systems", args.systems, SYSTEMS, USUAL),
         measures=some_of("--measure", args.measure, comparison.MEASURES, comparison.MEASURES),
         dtypes=some_of("--dtype", args.dtype, DTYPES, DTYPES[:1]),
         mixed=bool(args.mixed),
         threads=torch.get_num_threads(),
         against=args.against,
-        **common(args, comparison.Plan),
+        **given(args, *TIMING),
     )
     facts, results = machine(plan.device, plan.against), []
     for more in comparison.compare(plan):
@@ -126,12 +108,9 @@ def table(args: argparse.Namespace) -> str:
 
 def scaling_table(args: argparse.Namespace) -> str:
     """Measures, writes the numbers and the picture, and returns the numbers as a table."""
-    quick = quick_of(args)
     plan = scaling.Plan(
         systems=some_of("--systems", args.systems, SYSTEMS, scaling.SYSTEMS),
-        lengths=quick.get("lengths", scaling.Plan.lengths),
-        beams=quick.get("beams", scaling.Plan.beams),
-        **common(args, scaling.Plan),
+        **given(args, "lengths", "beams", *TIMING),
     )
     facts, panels = machine(plan.device), scaling.measure(plan)
     write(args.output, machine=facts, plan=asdict(plan), panels=[asdict(panel) for panel in panels])
@@ -142,9 +121,8 @@ def scaling_table(args: argparse.Namespace) -> str:
 
 def launches_table(args: argparse.Namespace) -> str:
     """Counts, writes the numbers and returns them as tables."""
-    workloads = QUICK["launches"]["workloads"] if args.quick and args.workloads is None else args.workloads
     plan = launches.Plan(
-        workloads=some_of("--workloads", workloads, WORKLOADS, launches.Plan.workloads, GROUPS),
+        workloads=some_of("--workloads", args.workloads, WORKLOADS, launches.Plan.workloads, GROUPS),
         systems=some_of("--systems", args.systems, SYSTEMS, USUAL),
         dtypes=some_of("--dtype", args.dtype, DTYPES, DTYPES[:1]),
         listed=bool(args.list),
@@ -157,26 +135,9 @@ def launches_table(args: argparse.Namespace) -> str:
     return launches.markdown(plan, results, facts)
 
 
-def common(args: argparse.Namespace, usual: Union[Type[comparison.Plan], Type[scaling.Plan]]) -> Common:
-    """Options of both modes that take time; those that are not given are left to the plan, or to what is quick."""
-    quick = quick_of(args)
-    return {
-        "device": args.device,
-        "rounds": quick.get("rounds", usual.rounds) if args.rounds is None else args.rounds,
-        "seconds": quick.get("seconds", usual.seconds) if args.seconds is None else args.seconds,
-        "steps": args.steps,
-        "dropout": args.dropout,
-        "criterion": args.criterion,
-    }
-
-
-def quick_of(args: argparse.Namespace) -> Quick:
-    return QUICK[args.mode] if args.quick else {}
-
-
 def given(args: argparse.Namespace, *names: str) -> Dict[str, Any]:
     """Those of the options that are not None."""
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return {name: vars(args)[name] for name in names if vars(args).get(name) is not None}
 
 
 def check(args: argparse.Namespace) -> None:

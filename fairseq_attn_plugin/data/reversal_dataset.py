@@ -10,14 +10,14 @@ from .reversal_problem import ReversalProblem, parse_symbols
 
 
 class ReversalDataset(FairseqDataset):
-    """One split: sources, their reversals and the gold alignments.
+    """One split: sources, targets (reversals, or copies) and the gold alignments.
 
     An epoch is drawn at once, by each process that fetches items of it. Workers outlive an epoch and are not told of
     the next one, so the epoch is in memory that they share. With fresh data an item keeps its length and gets new
     symbols, so batches stay right.
 
     Args:
-        problem: alphabet, lengths, sizes, seed.
+        problem: alphabet, lengths, sizes, seed, order.
         split: name of the split; it decides which sentences the split may hold.
         dictionary: has every symbol of the problem; source and target share it.
         left_pad_source: pad sources on the left instead of the right.
@@ -29,9 +29,11 @@ class ReversalDataset(FairseqDataset):
         self.problem, self.split, self.dictionary = problem, split, dictionary
         self.left_pad_source = left_pad_source
         self.training = is_training(split)
+        self._copies = problem.order == "copy"
         self._fresh = self.training and problem.train_data == "fresh"
         self._tokens = np.array([dictionary.index(s) for s in parse_symbols(problem.symbols)] + [dictionary.eos()])
-        self._gold = [torch.tensor(alignment(length)) for length in range(problem.split(split).longest + 1)]
+        lengths = range(problem.split(split).longest + 1)
+        self._gold = [torch.tensor(alignment(length, problem.order)) for length in lengths]
         self._epoch = torch.ones(1, dtype=torch.long).share_memory_()
         self._draw(1)
         self.sizes = self._lengths + 1
@@ -57,10 +59,11 @@ class ReversalDataset(FairseqDataset):
         if self._fresh and epoch != self._drawn:
             self._draw(epoch)
         row, length = self._rows[index], self._lengths[index]
+        source = row[1 : length + 2]
         return {
             "id": index,
-            "source": torch.from_numpy(self._tokens[row[1 : length + 2]]),
-            "target": torch.from_numpy(self._tokens[row[length::-1]]),
+            "source": torch.from_numpy(self._tokens[source]),
+            "target": torch.from_numpy(self._tokens[source if self._copies else row[length::-1]]),
             "alignment": self._gold[length],
         }
 
@@ -92,9 +95,9 @@ class ReversalDataset(FairseqDataset):
         """Gold alignments, N×2: columns of ``source`` (B×S) and positions of the flattened ``target`` (B×T)."""
         rows = torch.arange(len(lengths)).repeat_interleave(lengths)
         positions = torch.arange(len(rows)) - (lengths.cumsum(0) - lengths)[rows]
-        columns = lengths[rows] - 1 - positions
+        columns = positions if self._copies else lengths[rows] - 1 - positions
         if self.left_pad_source:
-            columns += source.size(1) - 1 - lengths[rows]
+            columns = columns + source.size(1) - 1 - lengths[rows]
         return torch.stack([columns, rows * target.size(1) + positions], dim=1)
 
     def size(self, index: int):

@@ -191,6 +191,15 @@ def distinct(seed: int, split: str, count: int, n: int, shortest: int, longest: 
     return Sentences(symbols[order], lengths[order])
 
 
-def alignment(length: int) -> List[Tuple[int, int]]:
-    """Gold alignment of a reversed sentence: (source, target) positions from 0, ``</s>`` left out."""
-    return [(length - 1 - target, target) for target in range(length)]
+def gold_positions(length: int, order: str) -> range:
+    """For each target position the source position that it is a copy of, both from 0, ``</s>`` left out.
+
+    Args:
+        order: ``reverse`` or ``copy``.
+    """
+    return range(length) if order == "copy" else range(length - 1, -1, -1)
+
+
+def alignment(length: int, order: str) -> List[Tuple[int, int]]:
+    """Gold alignment of a sentence: (source, target) positions, see :func:`gold_positions`."""
+    return [(source, target) for target, source in enumerate(gold_positions(length, order))]

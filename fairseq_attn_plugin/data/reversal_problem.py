@@ -8,6 +8,7 @@ from . import reversal_generator
 
 SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
 TRAIN_DATA = ("fresh", "fixed")
+ORDERS = ("reverse", "copy")
 
 
 def flag(field: str) -> str:
@@ -55,8 +56,9 @@ class Split(NamedTuple):
 class ReversalProblem:
     """Settings of the reversal task; the only place where their defaults are written.
 
-    ``None`` lengths follow the others: tests are as long as the training sentences, ``_long`` splits go from one more
-    than the longest training length to twice that length.
+    The target is the source back to front (``order`` ``reverse``) or as it is (``copy``); the splits hold the same
+    sources either way. ``None`` lengths follow the others: tests are as long as the training sentences, ``_long``
+    splits go from one more than the longest training length to twice that length.
 
     Raises:
         ValueError: a setting that cannot be, with option, value and remedy.
@@ -75,11 +77,14 @@ class ReversalProblem:
     long_min_length: Optional[int] = None
     long_max_length: Optional[int] = None
     seed: int = 1
+    order: str = "reverse"
 
     def __post_init__(self):
         parse_symbols(self.symbols)
-        if self.train_data not in TRAIN_DATA:
-            raise ValueError(f"{flag('train_data')}: got {self.train_data!r}; choose from {', '.join(TRAIN_DATA)}")
+        for name, choices in (("train_data", TRAIN_DATA), ("order", ORDERS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{flag(name)}: got {value!r}; choose from {', '.join(choices)}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name.endswith(("length", "size")) and value is not None and value < 1:
@@ -138,4 +143,5 @@ class ReversalProblem:
         symbols, sentences = parse_symbols(self.symbols), self.sentences(name, epoch)
         rows = zip(sentences.symbols, sentences.lengths, strict=True)
         sources = [[symbols[number] for number in row[:length]] for row, length in rows]
-        return [(" ".join(source), " ".join(reversed(source))) for source in sources]
+        gold = [reversal_generator.gold_positions(len(source), self.order) for source in sources]
+        return [(" ".join(s), " ".join(s[position] for position in g)) for s, g in zip(sources, gold, strict=True)]

@@ -1,8 +1,10 @@
-"""Accuracies of decoded sentences (sequences of symbols or of token numbers, without ``</s>``), BLEU and chrF."""
+"""Accuracies of decoded sentences (sequences of symbols or of token numbers, without ``</s>``), BLEU and chrF; what
+attention weights are like."""
 
 from dataclasses import dataclass
-from typing import Dict, Hashable, List, Sequence, Tuple
+from typing import Dict, Hashable, List, Optional, Sequence, Tuple
 
+import numpy as np
 from rapidfuzz.distance import Levenshtein
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
@@ -133,3 +135,70 @@ class CorpusScore:
     def signature(self) -> str:
         """sacrebleu's, its version included."""
         return str(self._metric.get_signature())
+
+
+# Attention
+
+
+@dataclass
+class AttentionSums:
+    """Sums over a batch of attention weights, from which metrics follow; sums of parts add up to those of the whole.
+
+    Attributes:
+        entropy: of the weights of each target word, in nats.
+        words: target words, ``</s>`` included.
+        covered: for each source word the sum of its weights over the target words, at most 1.
+        sources: source words, ``</s>`` left out.
+        forward: steps from one target word to the next whose largest weight is not before that of the word before.
+        steps: such steps.
+        right: target words whose largest weight is on a source position that they are aligned to.
+        aligned: target words that are aligned.
+    """
+
+    entropy: float = 0.0
+    words: float = 0.0
+    covered: float = 0.0
+    sources: float = 0.0
+    forward: float = 0.0
+    steps: float = 0.0
+    right: float = 0.0
+    aligned: float = 0.0
+
+
+def attention_sums(
+    weights: np.ndarray, is_source: np.ndarray, is_word: np.ndarray, alignments: Optional[np.ndarray] = None
+) -> AttentionSums:
+    """
+    Args:
+        weights: B×T×S, zero on source padding.
+        is_source: B×S bool, the source words that are to be covered.
+        is_word: B×T bool, the target words.
+        alignments: N×2, columns of the source and positions of the flattened B×T targets; None where none are known.
+    """
+    weights = weights.astype(np.float64) * is_word[:, :, None]
+    attended = weights.argmax(axis=2)
+    steps = is_word[:, 1:] & is_word[:, :-1]
+    logarithms = np.log(weights, where=weights > 0, out=np.zeros_like(weights))
+    sums = AttentionSums(
+        entropy=float(-(weights * logarithms).sum()),
+        words=float(is_word.sum()),
+        covered=float(np.minimum(weights.sum(axis=1), 1.0)[is_source].sum()),
+        sources=float(is_source.sum()),
+        forward=float((attended[:, 1:] >= attended[:, :-1])[steps].sum()),
+        steps=float(steps.sum()),
+    )
+    if alignments is not None:
+        columns, positions = alignments.reshape(-1, 2).T
+        right = positions[attended.reshape(-1)[positions] == columns]
+        sums.right, sums.aligned = float(len(np.unique(right))), float(len(np.unique(positions)))
+    return sums
+
+
+def attention_entropy(entropy: float, words: float) -> float:
+    """Mean entropy of the weights of a target word, in nats; of no word, 0."""
+    return entropy / words if words else 0.0
+
+
+def share(part: float, whole: float) -> float:
+    """In percent; of nothing, 0."""
+    return 100.0 * part / whole if whole else 0.0

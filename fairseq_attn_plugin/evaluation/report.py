@@ -29,6 +29,11 @@ class Run:
         return label_of(self.facts)
 
     @property
+    def order(self) -> str:
+        """``reverse`` or ``copy``, as ``--reversal-order`` says."""
+        return "copy" if self.training.options.get("reversal_order") == "copy" else "reverse"
+
+    @property
     def sentences(self) -> List[Sentence]:
         """Those of all splits."""
         return [sentence for split in self.splits.values() for sentence in split]
@@ -53,11 +58,14 @@ def read_run(facts: Dict[str, str], folder) -> Run:
     """Reads ``train.jsonl`` and every ``generate-<split>.txt`` of a folder that one training filled.
 
     Raises:
-        ValueError, OSError: a log is damaged or missing.
+        ValueError, OSError: a log is damaged or missing, or has no references.
     """
-    folder = Path(folder)
-    logs = sorted(folder.glob("generate-*.txt"))
-    splits = {path.stem.removeprefix("generate-"): read_generation_log(path) for path in logs}
+    folder, splits = Path(folder), {}
+    for path in sorted(folder.glob("generate-*.txt")):
+        sentences = splits[path.stem.removeprefix("generate-")] = read_generation_log(path)
+        for sentence in sentences:
+            if sentence.target is None:
+                raise ValueError(f"{path}: sentence {sentence.id} has no T line; is it the output of fairseq-generate?")
     return Run(facts, read_training_log(folder / "train.jsonl"), splits)
 
 
@@ -76,8 +84,9 @@ def token_accuracy(sentences: List[Sentence]) -> Optional[float]:
     return _count(sentences).token_accuracy if sentences else None
 
 
-def alignment_accuracy(sentences: List[Sentence]) -> Optional[float]:
-    """Target positions where the best hypothesis attends most to the mirrored source position, in percent.
+def alignment_accuracy(sentences: List[Sentence], order: str = "reverse") -> Optional[float]:
+    """Target positions where the best hypothesis attends most to the source position that they are a copy of, in
+    percent: the mirrored one, or with ``order`` ``copy`` the same.
 
     ``</s>`` is left out; None without weights.
     """
@@ -86,7 +95,7 @@ def alignment_accuracy(sentences: List[Sentence]) -> Optional[float]:
         best, length = sentence.hypotheses[0], len(sentence.source)
         if best.weights is not None:
             attended = best.weights[: len(best.tokens)].argmax(axis=1)
-            right += metrics.aligned(attended, range(length - 1, -1, -1))
+            right += metrics.aligned(attended, range(length) if order == "copy" else range(length - 1, -1, -1))
             positions += length
     return metrics.alignment_accuracy(right, positions) if positions else None
 
@@ -112,7 +121,7 @@ _SECONDS = [Column("training seconds", lambda run: run.training.seconds, 1, medi
 _TEST = [
     Column("sentence accuracy", _on_test(sentence_accuracy), 2),
     Column("token accuracy", _on_test(token_accuracy), 2),
-    Column("alignment accuracy", _on_test(alignment_accuracy), 2),
+    Column("alignment accuracy", lambda run: alignment_accuracy(run.splits.get("test", []), run.order), 2),
 ]
 _ALL = _SIZE + _SECONDS + _TEST
 _LENGTHS = ((5, 10), (11, 15), (16, 20), (21, 25), (26, 30), (31, 35), (36, 40))

@@ -33,6 +33,9 @@ class Bridge(nn.Module):
     reads_states = True
     """Whether the final states of the encoder's layers matter."""
 
+    reads_top = False
+    """Whether every decoder layer starts from the encoder's top layer."""
+
     reads_values = False
     """Whether the outputs of its top layer do."""
 
@@ -108,6 +111,24 @@ class BackwardBridge(TanhBridge):
 
     def bridge(self, layer: int, state: LayerState) -> LayerState:
         return super().bridge(layer, tuple(part[:, part.size(1) // 2 :] for part in state))
+
+
+@BRIDGES.register("shared")
+class SharedBridge(Bridge):
+    """tanh(W h + b) of the top encoder layer's h, by one map, for every decoder layer and every tensor of its state, h
+    and c of an LSTM alike (``init_hidden: bridge`` of JoeyNMT, Kreutzer et al., 2019)."""
+
+    reads_top = True
+
+    def __init__(self, encoder_dim: int, hidden_dim: int, num_layers: int, state_tensors: int):
+        super().__init__(encoder_dim, hidden_dim, num_layers, state_tensors)
+        self.projection = nn.Linear(encoder_dim, hidden_dim)
+
+    def forward(self, final_state: List[LayerState], memory: AttentionMemory) -> List[LayerState]:
+        return super().forward(final_state[-1:], memory)
+
+    def bridge(self, layer: int, state: LayerState) -> LayerState:
+        return (torch.tanh(self.projection(state[0])),) * len(state)
 
 
 @BRIDGES.register("mean")

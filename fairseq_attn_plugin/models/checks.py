@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ..data.data_folder import is_tag, tag
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES
@@ -23,14 +24,21 @@ def check_names(cfg) -> None:
 def check_config(cfg, sizes: Sizes, source_dictionary, target_dictionary) -> None:
     """Raises a ValueError for the first combination of options in ``cfg``, a ``resolved`` one, that cannot be."""
     _check_recurrence(cfg, sizes)
+    _check_pyramid(cfg)
     if not {"state", "context"} & set(sizes.readout_inputs):
         raise ValueError(
             f"--readout-inputs {cfg.readout_inputs}: the output would not depend on the source; add state or context"
+        )
+    if cfg.readout_bias == "on" and sizes.readout_dim is None:
+        raise ValueError(
+            "--readout-bias on: --readout-activation none has a linear map only where --readout-dim is given; give "
+            "--readout-dim, or use --readout-bias off"
         )
     if cfg.attention_score == "none":
         _check_without_attention(cfg, sizes)
     else:
         _check_attention(cfg, sizes)
+        _check_language(cfg, sizes, source_dictionary)
     for registry in REGISTRIES:
         registry.check_options(cfg[option_of(registry)], cfg)
     _check_scheduled_sampling(cfg)
@@ -54,6 +62,19 @@ def _check_recurrence(cfg, sizes: Sizes) -> None:
         raise ValueError(
             "--residual-connections: they start at the second layer, and --encoder-layers and --decoder-layers are 1; "
             "leave it out, or give more layers"
+        )
+
+
+def _check_pyramid(cfg) -> None:
+    if cfg.encoder_pyramid >= cfg.encoder_layers:
+        raise ValueError(
+            f"--encoder-pyramid {cfg.encoder_pyramid}: layers from the second on read pairs, and --encoder-layers is "
+            f"{cfg.encoder_layers}; use --encoder-pyramid {cfg.encoder_layers - 1}, or give more layers"
+        )
+    if cfg.residual_connections and cfg.encoder_layers == cfg.encoder_pyramid + 1 and cfg.decoder_layers == 1:
+        raise ValueError(
+            f"--residual-connections: layers that read pairs (--encoder-pyramid {cfg.encoder_pyramid}) have none, and "
+            "no other layer could; leave it out, or give more layers"
         )
 
 
@@ -87,6 +108,20 @@ def _check_attention(cfg, sizes: Sizes) -> None:
             f"--attention-score {cfg.attention_score}: the query has {query} numbers ({made_of}), {found} "
             f"{sizes.found}; give --attention-dim to project both, or make them equal"
         )
+
+
+def _check_language(cfg, sizes: Sizes, source_dictionary) -> None:
+    """A query that reads the language needs tags, and more than the language, which is the same at every step."""
+    if "language" not in sizes.query:
+        return
+    given = f"--attention-query-inputs {cfg.attention_query_inputs}"
+    if not any(map(is_tag, source_dictionary.symbols)):
+        raise ValueError(
+            f"{given}: the source dictionary has no tag of a language, as {tag('LANG')}; make the data folder with "
+            "--tag-target, or leave language out"
+        )
+    if list(sizes.query) == ["language"]:
+        raise ValueError(f"{given}: the query would be the same at every step; add state")
 
 
 def _check_fixed_weights(cfg, sizes: Sizes) -> None:
@@ -153,7 +188,7 @@ def _check_past(cfg, sizes: Sizes) -> None:
 
 def _check_heads(cfg, sizes: Sizes) -> None:
     heads = cfg.attention_heads
-    if cfg.attention_key_value == "split" and sizes.encoder % 2:
+    if cfg.attention_key_value == "split" and (sizes.output or sizes.encoder) % 2:
         raise ValueError(
             f"--attention-key-value split: the encoder's output has {sizes.encoder} numbers, which have no half; use "
             "an even --encoder-hidden-size"
@@ -202,7 +237,7 @@ def _check_source_is_seen(cfg, bridge) -> None:
         raise ValueError(f"--bridge {cfg.bridge}: {given} the decoder learns nothing of the source; use --bridge tanh")
     if bridge.needs_backward_encoder:
         raise ValueError(f"--bridge {cfg.bridge}: {given} the forward encoder is read by nothing; use --bridge tanh")
-    if cfg.encoder_layers > cfg.decoder_layers and not bridge.reads_values:
+    if cfg.encoder_layers > cfg.decoder_layers and not (bridge.reads_values or bridge.reads_top):
         raise ValueError(
             f"--encoder-layers {cfg.encoder_layers}: {given} decoder layer l starts from encoder layer l, and "
             f"--decoder-layers is {cfg.decoder_layers}; use --encoder-layers {cfg.decoder_layers}, or --bridge mean"

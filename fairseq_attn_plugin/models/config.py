@@ -3,8 +3,10 @@
 from dataclasses import field, make_dataclass
 from typing import Any, List, Mapping, Optional, Set, Tuple, Type
 
+from fairseq import registry as fairseq_registry
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.dataclass import configs as fairseq_configs
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from omegaconf import DictConfig, OmegaConf
 
 from ..modules.attention.addressings import ADDRESSINGS
@@ -12,14 +14,17 @@ from ..modules.attention.histories import HISTORIES
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
 from ..modules.attention.windows import WINDOWS
-from ..modules.options import Option, at_least_one, declare, dropout_probability, follow, probability
+from ..modules.options import Option, at_least_one, at_least_zero, declare, dropout_probability, follow, probability
 from ..modules.recurrence.cells import CELLS
 from ..modules.registry import Registry
 from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
+from .encoder_fronts import ENCODER_FRONTS
 from .precision import MATMUL_DTYPES
 
-REGISTRIES = (CELLS, BRIDGES, ATTENTION_SCORES, NORMALIZERS, HISTORIES, WINDOWS, ADDRESSINGS, SCHEDULES)
+REGISTRIES = (
+    CELLS, ENCODER_FRONTS, BRIDGES, ATTENTION_SCORES, NORMALIZERS, HISTORIES, WINDOWS, ADDRESSINGS, SCHEDULES
+)  # fmt: skip
 """Tables of parts; ``option_of`` has the name of the option that selects from each."""
 
 
@@ -95,6 +100,11 @@ def encoder_options() -> List[Option]:
         _size("encoder_layers", "encoder layers", 1),
         _choice("encoder_direction", ("uni", "bi"), "uni",
                 "read the source forwards only, or both ways in every layer"),
+        _selects(ENCODER_FRONTS, "none", "between source embeddings and recurrence"),
+        *ENCODER_FRONTS.options(),
+        Option("encoder_pyramid", int, 0,
+               "from the second encoder layer on, that many layers read pairs of neighbours, which halves the length "
+               "each time", check=at_least_zero),
         _dropout("encoder_dropout_in", "on source embeddings"),
         _dropout("encoder_dropout_out", "between encoder layers and on encoder outputs"),
     ]  # fmt: skip
@@ -131,11 +141,13 @@ def attention_options() -> List[Option]:
         _choice("attention_query", ("previous", "current"), "current",
                 "query from the state before the step (context enters the cell) or after it"),
         _text("attention_query_inputs",
-              "what the query is made of, a subset of state,word,context; word and context are those that came before "
-              "(default: state)", "state", neutral="state"),
+              "what the query is made of, a subset of state,word,context,language; word and context are those that "
+              "came before, language is the source embedding of the tag that --tag-target puts first (default: state)",
+              "state", neutral="state"),
         _text("attention_value_inputs",
               "what the attention finds at a source position: state (the encoder's output), or state,word (with the "
               "word's embedding beside it, for the score and the context; default: state)", "state", neutral="state"),
+        _size("encoder_output_dim", "map the encoder's output to this size, before keys and values are made of it"),
         Option("attention_dropout", float, 0.0, "dropout on attention weights", check=dropout_probability),
         _choice("input_feeding", ("on", "off"), "on", "the readout of a step enters the cell at the next one", "off"),
         *memory_options(),
@@ -186,6 +198,7 @@ def output_options() -> List[Option]:
                 "nothing without --readout-dim"),
         _size("readout_dim", "size of the readout (default: --decoder-hidden-size; for none its inputs as they are)",
               fallback=_size_where_active("readout")),
+        _choice("readout_bias", ("on", "off"), "off", "a bias in the readout's linear map"),
         _choice("cell_input_activation", ("none", "tanh", "relu"), "none",
                 "after a linear map of the cell's inputs; none: linear, or nothing without --cell-input-dim"),
         _size("cell_input_dim", "size of that map (default: --decoder-hidden-size; for none the inputs as they are)",
@@ -224,7 +237,8 @@ def compose() -> Type[FairseqDataclass]:
             value without a word.
     """
     options, theirs = all_options(), fairseq_names()
-    part_options = {option.name: registry.flag for registry in REGISTRIES for option in registry.options()}
+    part_options = {option.name: registry.owner(option) for registry in REGISTRIES for option in registry.options()}
+    theirs |= names_of_other_tables() & set(part_options)
     declare([option for option in options if option.name not in part_options], "model attn_rnn")
     names: Set[str] = set()
     for option in options:
@@ -246,6 +260,14 @@ def fairseq_names() -> Set[str]:
     """Fields of fairseq's own configs, of which all commands make options."""
     groups = [value for value in vars(fairseq_configs).values() if hasattr(value, "__dataclass_fields__")]
     return {name for group in groups for name in group.__dataclass_fields__} - {"_name"}
+
+
+def names_of_other_tables() -> Set[str]:
+    """Options of fairseq's tasks, criterions, optimisers and the like, and those that choose among them."""
+    tables = [TASK_DATACLASS_REGISTRY, *(kind["dataclass_registry"] for kind in fairseq_registry.REGISTRIES.values())]
+    configs = [config for table in tables for config in table.values() if config is not None]
+    names = {name for config in configs for name in config.__dataclass_fields__}
+    return names | set(fairseq_registry.REGISTRIES) | {"arch", "task"}
 
 
 def _field(option: Option) -> tuple:

@@ -129,7 +129,9 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         if incremental_state is not None:
             self.set_incremental_state(incremental_state, "carry", {"carry": steps.carry})
         wanted = self.training or self.need_attn
-        return steps.features, {"attn": [steps.weights] if wanted and steps.weights is not None else None}
+        if not wanted or steps.weights is None:
+            return steps.features, {"attn": None}
+        return steps.features, {"attn": [memory.in_source_columns(steps.weights)]}
 
     def output_layer(
         self, features: Tensor, incremental_state: Optional[IncrementalState] = None, **kwargs

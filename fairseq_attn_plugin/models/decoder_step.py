@@ -40,14 +40,15 @@ class DecoderStep:
         current:   s(t) = cell([y(t-1); f(t-1)]),  q(t) = query(s(t), y(t-1), c(t-1)),  c(t) = attention(q(t))
         r(t) = readout(s(t), y(t-1), c(t))
 
-    s(t-1) in the query is the state that the cell keeps, before residual connection and layer norm. Where the decoder
-    attends to its own past, c(t) is [c(t); c'(t)], c'(t) = past(q(t), s(1), ..., s(t-1)).
+    The query may read the language that is wanted, too, the same at every step. s(t-1) in the query is the state that
+    the cell keeps, before residual connection and layer norm. Where the decoder attends to its own past, c(t) is
+    [c(t); c'(t)], c'(t) = past(q(t), s(1), ..., s(t-1)).
 
     Args:
         cell_input: context (where the query is the previous state) and feed (with input feeding), side by side, which
             follow the word in the first layer's input; or a map of the word and these to that input.
         recurrence: one-directional layers.
-        query: state, word and context → q(t).
+        query: state, word, context and language → q(t).
         attention: None = no attention.
         readout: state, word and context → r(t).
         dropout_out: on the readout.
@@ -119,12 +120,11 @@ class DecoderStep:
         layers, feed, context = carry.parts["cell"], carry.parts["feed"], carry.parts["context"]
         weights, remembered = None, carry.parts["attention"]
         if self.query_is_previous and self.attention is not None:
-            query = self.query(state=layers[-1][0], word=word, context=context)
-            context, weights, remembered = self._attend(self.attention, query, carry, memory)
+            before = layers[-1][0]
+            context, weights, remembered = self._attend(self.attention, before, word, context, carry, memory)
         top, layers = self.recurrence.step(self._cell_inputs(word, context, feed), layers)
         if self.attention is not None and not self.query_is_previous:
-            query = self.query(state=top, word=word, context=context)
-            context, weights, remembered = self._attend(self.attention, query, carry, memory)
+            context, weights, remembered = self._attend(self.attention, top, word, context, carry, memory)
         readout = self.read(top, word, context) if read or self.input_feeding else None
         parts = {
             "cell": layers,
@@ -143,7 +143,7 @@ class DecoderStep:
         states, layers = self.recurrence(inputs, carry.parts["cell"])
         context, weights = None, None
         if self.attention is not None:
-            query = self.query(state=states, word=words)
+            query = self.query(state=states, word=words, language=memory.language_for(states))
             context, weights, _ = self.attention(query, memory, position=carry.position)
         carry = Carry(carry.position + words.size(1), {**carry.parts, "cell": layers})
         return self.read(states, words, context), weights, carry
@@ -159,9 +159,16 @@ class DecoderStep:
         return [word, *self.cell_input.parts(context=context, feed=feed)]
 
     def _attend(
-        self, attention: Union[Attention, MultiHeadAttention], query: Tensor, carry: Carry, memory: AttentionMemory
+        self,
+        attention: Union[Attention, MultiHeadAttention],
+        state: Tensor,
+        word: Tensor,
+        context: Optional[Tensor],
+        carry: Carry,
+        memory: AttentionMemory,
     ) -> Tuple[Tensor, Tensor, Tree]:
-        """q(t), R×Q → c(t), R×M; a(t), R×1×S; what the attention remembers."""
+        """s R×H, y(t-1) R×E, c(t-1) R×M → c(t), R×M; a(t), R×1×S; what the attention remembers."""
+        query = self.query(state=state, word=word, context=context, language=memory.language_for(state))
         attended = attention(query.unsqueeze(1), memory, carry.parts["attention"], carry.position)
         context = attended.context.squeeze(1)
         if self.past is not None:

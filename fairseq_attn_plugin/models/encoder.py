@@ -6,10 +6,13 @@ import torch
 from fairseq.models import FairseqEncoder
 from torch import Tensor, nn
 
+from ..data.data_folder import is_tag, tag
 from ..modules.attention.memory import AttentionMemory
 from ..modules.combination import Combination
 from ..modules.recurrence.padding import Padding
+from ..modules.recurrence.pyramid import SourceColumns, join_levels, source_columns
 from ..modules.recurrence.stack import RecurrentStack, flatten_state
+from .encoder_fronts import EncoderFront
 from .precision import products_in
 
 EncoderOut = Dict[str, List[Tensor]]
@@ -21,10 +24,12 @@ class RNNEncoder(FairseqEncoder):
     Args:
         dictionary: source symbols.
         embed_tokens: V×E embedding.
-        recurrence: layers, one- or bidirectional.
-        value: what the attention finds at a position, of ``state``, the top layer's output, and ``word``, the
-            embedding, which gives the context a way to the word itself (Gehring et al., 2017, eq. 2, add it to the
-            value); M = ``value.output_dim``.
+        front: between embeddings and recurrence; None = nothing.
+        recurrence: layers, one- or bidirectional. With a pyramid, several tokens share a position.
+        output: a linear map of the top layer's output; None = the output as it is.
+        value: what the attention finds at a position, of ``state``, the mapped output, and ``word``, the embedding,
+            which gives the context a way to the word itself (Gehring et al., 2017, eq. 2, add it to the value); M =
+            ``value.output_dim``. Words of tokens that share a position stand side by side.
         attention_keys: key half of the score; None = no attention, no keys.
         attention_values: what makes the values of what the attention finds; None = that is what they are. Keys are not
             made of it.
@@ -34,25 +39,31 @@ class RNNEncoder(FairseqEncoder):
         dropout_out: on the top layer's outputs.
         max_positions: longest source, ``</s>`` included.
         matmul_dtype: of the matrix products; None = of the parameters.
+        reads_language: hand the embedding of the tag on that says which language is wanted.
     """
 
     def __init__(
         self,
         dictionary,
         embed_tokens: nn.Embedding,
+        front: Optional[EncoderFront],
         recurrence: RecurrentStack,
+        output: Optional[nn.Linear],
         value: Combination,
         attention_keys: Optional[nn.Module],
         dropout_in: nn.Module,
         dropout_out: nn.Module,
         max_positions: int,
         matmul_dtype: Optional[torch.dtype] = None,
+        reads_language: bool = False,
         attention_values: Optional[nn.Module] = None,
         splits: bool = False,
     ):
         super().__init__(dictionary)
         self.embed_tokens = embed_tokens
+        self.front = front
         self.recurrence = recurrence
+        self.output = output
         self.value = value
         self.attention_keys = attention_keys
         self.attention_values = attention_values
@@ -61,6 +72,8 @@ class RNNEncoder(FairseqEncoder):
         self.dropout_out = dropout_out
         self._max_positions = max_positions
         self.matmul_dtype = matmul_dtype
+        tags = torch.tensor([is_tag(symbol) for symbol in dictionary.symbols]) if reads_language else None
+        self.register_buffer("tags", tags, persistent=False)
 
     def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **kwargs) -> EncoderOut:
         """
@@ -69,26 +82,50 @@ class RNNEncoder(FairseqEncoder):
             src_lengths: not needed, the padding tells.
 
         Returns:
-            Lists of tensors: what ``memory_of`` reads, in the columns of ``src_tokens``, and ``final_state``, the
-            states after the last real token, layer by layer, one row for each row of the decoder.
+            Lists of tensors: what ``memory_of`` reads, in the columns of ``src_tokens`` (with a pyramid, those of
+            ``join_levels``), and ``final_state``, the states after the last real token, layer by layer, one row for
+            each row of the decoder.
         """
-        padding = Padding.of(src_tokens.eq(self.dictionary.pad()))
-        padding_mask = None if padding is None else padding.mask
+        is_padding = src_tokens.eq(self.dictionary.pad())
+        padding, levels = Padding.of(is_padding), self.recurrence.pyramid
         embedded = self.dropout_in(self.embed_tokens(src_tokens))
         with products_in(self.matmul_dtype, src_tokens.device):
-            states, final = self.recurrence(embedded, padding=padding)
+            inputs = embedded if self.front is None else self.front(embedded, padding).type_as(embedded)
+            states, final = self.recurrence(inputs, padding=padding)
             states = self.dropout_out(states)
+            words, padding = join_levels(embedded, padding, levels)
+            states = states if self.output is None else self.output(states)
             of_keys, of_values = states.chunk(2, dim=2) if self.splits else (states, states)
-            values = self.value(state=of_values, word=embedded)
-            found = self.value(state=of_keys, word=embedded) if self.splits else values
-            keys = [] if self.attention_keys is None else [self.attention_keys(found, padding_mask)]
+            values = self.value(state=of_values, word=words)
+            found = self.value(state=of_keys, word=words) if self.splits else values
+            padding_mask = None if padding is None else padding.mask
             values = values if self.attention_values is None else self.attention_values(values)
-        return {
-            "values": [values],
-            "keys": keys,
-            "padding_mask": [] if padding_mask is None else [padding_mask],
-            "final_state": flatten_state(final),
-        }
+            keys = values if self.attention_keys is None else self.attention_keys(found, padding_mask)
+        memory = AttentionMemory(
+            values=values,
+            keys=keys,
+            padding_mask=padding_mask,
+            language=None if self.tags is None else self._language(src_tokens, embedded),
+            source_columns=source_columns(is_padding, levels) if levels else None,
+        )
+        return self._encoder_out(memory, flatten_state(final))
+
+    def _language(self, src_tokens: Tensor, embedded: Tensor) -> Tensor:
+        """B×S tokens and their B×S×E embeddings → that of each sentence's first tag, B×E; zero for one without words.
+
+        Raises:
+            ValueError: a sentence with words has no tag.
+        """
+        places = self.tags[src_tokens]
+        first, tagged = places.long().argmax(dim=1), places.any(dim=1)
+        empty = (src_tokens.eq(self.dictionary.pad()) | src_tokens.eq(self.dictionary.eos())).all(dim=1)
+        if not bool((tagged | empty).all()):
+            raise ValueError(
+                f"--attention-query-inputs: the query reads the language, and a source sentence has no tag as "
+                f"{tag('LANG')}; begin every source sentence with one, as data-prep/prepare_corpus.sh --tag-target does"
+            )
+        language = embedded[torch.arange(len(first), device=first.device), first]
+        return language.masked_fill(~tagged.unsqueeze(1), 0.0)
 
     def reorder_encoder_out(self, encoder_out: EncoderOut, new_order: Tensor) -> EncoderOut:
         """Row i of the result is row ``new_order[i]``; values and keys are shared by a sentence's hypotheses."""
@@ -96,11 +133,17 @@ class RNNEncoder(FairseqEncoder):
         after = before.reorder(new_order)
         if after.values is before.values and after.beam == before.beam:
             return encoder_out
+        return self._encoder_out(after, [part.index_select(0, new_order) for part in encoder_out["final_state"]])
+
+    def _encoder_out(self, memory: AttentionMemory, final_state: List[Tensor]) -> EncoderOut:
+        """Lists of tensors, empty where there is nothing; :func:`memory_of` is the inverse."""
         return {
-            "values": [after.values],
-            "keys": encoder_out["keys"] and [after.keys],
-            "padding_mask": [] if after.padding_mask is None else [after.padding_mask],
-            "final_state": [part.index_select(0, new_order) for part in encoder_out["final_state"]],
+            "values": [memory.values],
+            "keys": [] if self.attention_keys is None else [memory.keys],
+            "padding_mask": [] if memory.padding_mask is None else [memory.padding_mask],
+            "language": [] if memory.language is None else [memory.language],
+            "source_columns": [] if memory.source_columns is None else list(memory.source_columns),
+            "final_state": final_state,
         }
 
     def max_positions(self) -> int:
@@ -115,10 +158,12 @@ def memory_of(encoder_out: EncoderOut) -> AttentionMemory:
         return encoder_out[name][0] if encoder_out[name] else None
 
     values = encoder_out["values"][0]
-    keys = first("keys")
+    keys, columns = first("keys"), encoder_out["source_columns"]
     return AttentionMemory(
         values=values,
         keys=values if keys is None else keys,
         padding_mask=first("padding_mask"),
+        language=first("language"),
         beam=encoder_out["final_state"][0].size(0) // max(1, values.size(0)),
+        source_columns=SourceColumns(*columns) if columns else None,
     )

@@ -24,6 +24,7 @@ from .decoder_step import DecoderStep
 from .dropout import Dropout
 from .embedding import INIT_BOUND, build_embeddings
 from .encoder import RNNEncoder
+from .encoder_fronts import ENCODER_FRONTS, EncoderFront
 from .precision import MATMUL_DTYPES
 from .sizes import Sizes
 
@@ -35,17 +36,20 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
     source_positions, target_positions = task.max_positions()
     score_class = ATTENTION_SCORES.get(cfg.attention_score)
     if score_class is not None and score_class.size_option() == POSITIONS:
-        source_positions = min(source_positions, sizes.key)
+        source_positions = min(source_positions, sizes.key * 2**cfg.encoder_pyramid)
     encoder = RNNEncoder(
         task.source_dictionary,
         embed_source,
+        build_encoder_front(cfg, sizes),
         build_encoder_recurrence(cfg, sizes, keys),
+        None if sizes.output is None else nn.Linear(sizes.encoder, sizes.output, bias=False),
         Combination(sizes.values),
         keys,
         dropout_in=Dropout(cfg.encoder_dropout_in, module_name="RNNEncoder"),
         dropout_out=Dropout(cfg.encoder_dropout_out, module_name="RNNEncoder"),
         max_positions=source_positions,
         matmul_dtype=MATMUL_DTYPES[cfg.matmul_dtype],
+        reads_language="language" in sizes.query,
         attention_values=None if sizes.value_dim is None else nn.Linear(sizes.found, sizes.value_dim, bias=False),
         splits=cfg.attention_key_value == "split",
     )
@@ -126,6 +130,12 @@ def build_past(cfg, sizes: Sizes) -> Optional[OwnPast]:
     return OwnPast(keys, attention, sizes.decoder)
 
 
+def build_encoder_front(cfg, sizes: Sizes) -> Optional[EncoderFront]:
+    """What stands before the encoder's layers; None where nothing does."""
+    front_class = ENCODER_FRONTS.get(cfg.encoder_front)
+    return None if front_class is None else front_class(sizes.source_word, **arguments(front_class.options, cfg))
+
+
 def build_encoder_recurrence(cfg, sizes: Sizes, keys: Optional[nn.Module]) -> RecurrentStack:
     """The encoder's layers."""
     recurrence = RecurrentStack(
@@ -138,6 +148,7 @@ def build_encoder_recurrence(cfg, sizes: Sizes, keys: Optional[nn.Module]) -> Re
         residual=cfg.residual_connections,
         layer_norm=cfg.layer_norm,
         options=arguments(CELLS[cfg.cell].options, cfg),
+        pyramid=cfg.encoder_pyramid,
     )
     if recurrence.norms is not None and keys is None and not BRIDGES[cfg.bridge].reads_values:
         recurrence.norms[-1] = nn.Identity()  # nothing reads the outputs of the top layer
@@ -151,7 +162,7 @@ def build_step(cfg, sizes: Sizes, attention: Optional[AnyAttention]) -> DecoderS
     else:
         inputs = {"word": sizes.target_word, **sizes.fed}
         cell_input = Combination(inputs, cfg.cell_input_activation, cfg.cell_input_dim, bias=True)
-    readout = Combination(sizes.readout_inputs, cfg.readout_activation, cfg.readout_dim)
+    readout = Combination(sizes.readout_inputs, cfg.readout_activation, cfg.readout_dim, cfg.readout_bias == "on")
     dropout_out = Dropout(cfg.decoder_dropout_out, module_name="AttnRNNDecoder")
     recurrence = RecurrentStack(
         cfg.cell,
@@ -210,7 +221,7 @@ def initialize(model: nn.Module, cfg) -> None:
     had their start, a score's own vectors and layer norms keep theirs. Then ``--forget-gate-bias``."""
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for module in model.modules():
-        if cfg.parameter_init == "uniform" and isinstance(module, (nn.Linear, RecurrentLayer)):
+        if cfg.parameter_init == "uniform" and isinstance(module, (nn.Linear, nn.Conv1d, RecurrentLayer)):
             for parameter in module.parameters():
                 if id(parameter) not in embeddings:
                     nn.init.uniform_(parameter, -INIT_BOUND, INIT_BOUND)

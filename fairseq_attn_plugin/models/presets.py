@@ -89,6 +89,20 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         attention_query="previous",
         input_feeding="off",
     ),
+    # the listener of Chan et al. (2016), sections 3.1 and 4.2, for long sources, as of characters: one bidirectional
+    # layer and three that halve the length, so eight tokens share a position; the decoder, two layers of 512 that start
+    # from zeros as there, is otherwise Luong's (2015): its readout, not the context alone, enters the next step
+    "attn_lstm_pyramid": dict(
+        encoder_embed_dim=256,
+        encoder_hidden_size=256,
+        encoder_layers=4,
+        encoder_direction="bi",
+        encoder_pyramid=3,
+        decoder_embed_dim=256,
+        decoder_hidden_size=512,
+        decoder_layers=2,
+        bridge="zero",
+    ),
     # Sutskever et al. (2014): a plain encoder-decoder, the source is known through the first state alone
     "seq2seq_lstm": dict(attention_score="none", input_feeding="off", readout_activation="none"),
     # for some ten thousands of sentence pairs: Luong et al. (2015) in one layer with a bidirectional encoder; with the

@@ -24,6 +24,9 @@ class Sizes:
     decoder: int
     """H, of a decoder layer's state."""
 
+    output: Optional[int]
+    """What the encoder's output is mapped to; None = the output as it is."""
+
     values: Dict[str, int]
     """Of what the attention finds at a position: what keys and values are made of."""
 
@@ -81,8 +84,8 @@ class Sizes:
             ValueError: an option that names inputs names others, or one twice.
         """
         encoder = cfg.encoder_hidden_size * (2 if cfg.encoder_direction == "bi" else 1)
-        half = 2 if cfg.attention_key_value == "split" else 1
-        sources = {"state": encoder // half, "word": cfg.encoder_embed_dim}
+        output, half = cfg.encoder_output_dim, 2 if cfg.attention_key_value == "split" else 1
+        sources = {"state": (output or encoder) // half, "word": cfg.encoder_embed_dim * 2**cfg.encoder_pyramid}
         values = subset("attention_value_inputs", cfg.attention_value_inputs, sources)
         heads = cfg.attention_heads > 1
         value_dim = cfg.attention_value_dim or (sum(values.values()) if heads else None)
@@ -90,7 +93,8 @@ class Sizes:
         context = (value_dim or sum(values.values())) + past
         known = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": context}
         score = ATTENTION_SCORES.get(cfg.attention_score)
-        query = {} if score is None else subset("attention_query_inputs", cfg.attention_query_inputs, known)
+        asked = {**known, "language": cfg.encoder_embed_dim}
+        query = {} if score is None else subset("attention_query_inputs", cfg.attention_query_inputs, asked)
         option = None if score is None else score.size_option()
         key = None if option is None else option.value(cfg)
         if heads and option == ATTENTION_DIM:
@@ -105,6 +109,7 @@ class Sizes:
             target_word=cfg.decoder_embed_dim,
             encoder=encoder,
             decoder=cfg.decoder_hidden_size,
+            output=output,
             values=values,
             value_dim=value_dim,
             past=past,

@@ -7,7 +7,9 @@ reference of all options are made from these declarations.
 
 import inspect
 import math
+import re
 from dataclasses import dataclass, field, replace
+from keyword import iskeyword
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 Check = Callable[[Any], Optional[str]]
@@ -20,6 +22,10 @@ def at_least_one(value) -> Optional[str]:
 
 def odd(value) -> Optional[str]:
     return None if value >= 1 and value % 2 else "give an odd number"
+
+
+def at_least_zero(value) -> Optional[str]:
+    return None if value >= 0 else "give at least 0"
 
 
 def finite(value) -> Optional[str]:
@@ -114,6 +120,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+_NAME = re.compile("[a-z][a-z0-9_]*")
 _declared: Dict[str, Tuple[Option, str]] = {}
 """Every option by name, and who has declared it first."""
 
@@ -124,17 +131,31 @@ def declare(options: Sequence[Option], owner: str) -> None:
     Raises:
         ValueError: one of them is no ``Option``, is incomplete, or has the name of another that means something else.
     """
+    if not isinstance(options, (tuple, list)):
+        raise ValueError(f"{owner}: its options are {options!r}; give a tuple of Option")
     for option in options:
         if not isinstance(option, Option):
             raise ValueError(f"{owner}: {option!r} among its options is no Option")
-        if not option.name.isidentifier() or not option.help:
+        if not _NAME.fullmatch(str(option.name)) or iskeyword(option.name) or not option.help:
             raise ValueError(f"{owner}: option {option.name!r} is incomplete; give a name (a_b for --a-b) and a help")
         if option.type not in (int, float, str, bool):
             raise ValueError(f"{owner}: option {option.name} has type {option.type!r}; give int, float, str or bool")
+        if not _is_a_default(option):
+            raise ValueError(f"{owner}: option {option.name} has default {option.default!r}, which is no value of it")
+        if [other.name for other in options].count(option.name) > 1:
+            raise ValueError(f"{owner}: option {option.name} stands there twice; leave one out")
         other, first = _declared.get(option.name, (option, owner))
         if other != option:
             raise ValueError(f"{owner}: option {option.name} means something else than that of {first}; rename it")
         _declared.setdefault(option.name, (option, owner))
+
+
+def _is_a_default(option: Option) -> bool:
+    """None, or what could be given; a flag is off. Choices are texts."""
+    if option.choices is not None:
+        return option.type is str and option.default in (None, *option.choices)
+    types = (int, float) if option.type is float else option.type
+    return option.default is None or (isinstance(option.default, types) and option.default is not True)
 
 
 def check_constructor(cls: type, options: Sequence[Option], owner: str) -> None:

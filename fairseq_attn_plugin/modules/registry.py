@@ -100,6 +100,11 @@ class Registry(Generic[T]):
         """Names of the classes that have an option."""
         return [name for name in self.names() if option in getattr(self._classes[name], "options", ())]
 
+    def owner(self, option: Option) -> str:
+        """The first class that has an option, as messages name it."""
+        name = self.takers(option)[0]
+        return f"{self.flag} {name}: {self._classes[name].__qualname__}"
+
     def check_options(self, name: str, values: Mapping[str, Any]) -> None:
         """Whether all options that are given mean something to the class of ``name``, and none is missing.
 

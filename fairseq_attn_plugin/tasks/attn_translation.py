@@ -14,6 +14,7 @@ from omegaconf import II
 from ..data.data_folder import UNKNOWN, dictionary_file, read_data_settings
 from ..data.segmenter import Segmenter
 from ..evaluation import metrics
+from .attention_report import attention_sums, check_attention, log_attention, report_attention_field, watched
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
@@ -45,6 +46,7 @@ class AttnTranslationConfig(TranslationConfig):
     translation_valid_max_len_b: int = field(
         default=10, metadata={"help": "validation decodes at most a*n+b tokens for a longest source of n: b"}
     )
+    report_attention: bool = report_attention_field()
     translate_to: Optional[str] = field(
         default=None,
         metadata={"help": "language that raw text is translated to, for a model with several target languages"},
@@ -175,6 +177,8 @@ class AttnTranslationTask(EverySentence, TranslationTask):
                 mine = _identity(self.settings)
                 _check_identity(saved, "the checkpoint", mine, self.folder, f", or {resumed.remedy}")
         model = super().build_model(cfg, from_checkpoint)
+        if self.cfg.report_attention:
+            check_attention(model)
         if self.cfg.translation_valid_beam:
             self._generator = self.build_generator([model], self._search)
         return model
@@ -189,7 +193,10 @@ class AttnTranslationTask(EverySentence, TranslationTask):
 
     def valid_step(self, sample, model, criterion):
         """Loss, and the statistics behind the scores: every sentence is decoded once."""
-        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        with watched(model, self.cfg.report_attention) as watch:
+            loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        if self.cfg.report_attention:
+            logging_output.update(attention_sums(watch, sample, self.source_dictionary, self.target_dictionary))
         if self._generator is not None:
             found = self.inference_step(self._generator, [model], sample)
             hypotheses = [self._text(each[0]["tokens"], UNKNOWN) if each else "" for each in found]
@@ -231,6 +238,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         References are the split's target tokens, detokenised; an unknown token in them matches nothing.
         """
         super().reduce_metrics(logging_outputs, criterion)
+        log_attention(logging_outputs)
         for score in SCORES:
             if log_sums(logging_outputs, SUMS[score.name]):
                 log_of_sums(score.name, score.score, *SUMS[score.name])

@@ -1,4 +1,4 @@
-"""The reversal task: copy a random sequence of symbols back to front. It needs no data directory."""
+"""The reversal task: copy a random sequence of symbols, back to front or as it is. It needs no data directory."""
 
 import dataclasses
 import sys
@@ -12,8 +12,10 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II
 
 from ..data.reversal_dataset import ReversalDataset
-from ..data.reversal_problem import TRAIN_DATA, ReversalProblem, flag, parse_symbols
+from ..data.reversal_generator import gold_positions
+from ..data.reversal_problem import ORDERS, TRAIN_DATA, ReversalProblem, flag, parse_symbols
 from ..evaluation import metrics
+from .attention_report import attention_sums, check_attention, log_attention, report_attention_field, watched
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
@@ -22,7 +24,7 @@ from .validation_search import validation_search
 DEFAULT = {f.name: f.default for f in dataclasses.fields(ReversalProblem)}
 MAX_POSITIONS = 1024
 # What a model was trained on: restored from its checkpoint, and an option that says otherwise is an error.
-IDENTITY = ("symbols", "min_length", "max_length", "train_size", "train_data", "seed")
+IDENTITY = ("symbols", "min_length", "max_length", "train_size", "train_data", "seed", "order")
 SUMS = ("sentences", "correct", "distance", "length", "aligned", "alignable")
 
 
@@ -61,6 +63,9 @@ class ReversalConfig(FairseqDataclass):
         "long_max_length", "longest sentence of those splits", "twice --reversal-max-length"
     )
     reversal_seed: Optional[int] = _option("seed", "seed of the data; --seed does not change them")
+    reversal_order: Optional[ChoiceEnum(list(ORDERS))] = _option(  # type: ignore[valid-type]
+        "order", "the target is the source back to front (reverse) or as it is (copy)"
+    )
     reversal_source_padding: Optional[ChoiceEnum(["right", "left"])] = _option(  # type: ignore[valid-type]
         "source_padding", "side on which sources are padded", "right"
     )
@@ -71,6 +76,7 @@ class ReversalConfig(FairseqDataclass):
     reversal_eval_max_len_b: int = field(
         default=5, metadata={"help": "validation decodes at most a*n+b tokens for a longest source of n: b"}
     )
+    report_attention: bool = report_attention_field()
     max_source_positions: int = field(
         default=MAX_POSITIONS, metadata={"help": "max number of tokens in the source, </s> included"}
     )
@@ -86,7 +92,8 @@ class ReversalConfig(FairseqDataclass):
 
 @register_task("reversal", dataclass=ReversalConfig)
 class ReversalTask(EverySentence, FairseqTask):
-    """Source: symbols and ``</s>``; target: the symbols back to front and ``</s>``. Both sides share one dictionary.
+    """Source: symbols and ``</s>``; target: the symbols back to front, or by option as they are, and ``</s>``. Both
+    sides share one dictionary.
 
     The settings are saved with every checkpoint (``task_state``) and come back from there: before the model is built,
     in training from the checkpoint that will be resumed, in decoding from the one that is loaded.
@@ -134,6 +141,7 @@ class ReversalTask(EverySentence, FairseqTask):
         """Takes over the settings of a checkpoint; of the fields ``names``, an option that differs is an error."""
         if saved is None:
             return
+        saved = {"order": DEFAULT["order"], **saved}  # checkpoints of 0.1.0 have none
         for name in names:
             ours, theirs = self._explicit.get(name, saved[name]), saved[name]
             if name == "symbols":
@@ -147,7 +155,7 @@ class ReversalTask(EverySentence, FairseqTask):
         self._restored = True
 
     def problem(self) -> ReversalProblem:
-        """Alphabet, lengths, sizes, seed; a ValueError if they contradict each other."""
+        """Alphabet, lengths, sizes, seed, order; a ValueError if they contradict each other."""
         return ReversalProblem(**{name: self.settings[name] for name in DEFAULT})
 
     def load_state_dict(self, state_dict: Dict[str, Any]):
@@ -159,6 +167,10 @@ class ReversalTask(EverySentence, FairseqTask):
                 raise ValueError(
                     f"--path: its checkpoints have the alphabets {first!r} and {other!r}; "
                     "give checkpoints of one alphabet"
+                )
+            if self.settings["order"] != saved.get("order", DEFAULT["order"]):
+                raise ValueError(
+                    "--path: some of its checkpoints reverse and some copy; give checkpoints of one --reversal-order"
                 )
             return
         self._restore(saved)
@@ -266,6 +278,8 @@ class ReversalTask(EverySentence, FairseqTask):
             self._restore_for_training()
         self.problem()  # contradictions come out before the model
         model = super().build_model(cfg, from_checkpoint)
+        if self.cfg.report_attention:
+            check_attention(model)
         self._model_error = getattr(model, "alignment_loss_error", None)
         self._generator = self.build_generator([model], self._search)
         return model
@@ -280,7 +294,10 @@ class ReversalTask(EverySentence, FairseqTask):
 
     def valid_step(self, sample, model, criterion):
         """Loss, and the sums behind the accuracies: every sentence is decoded, by default greedily."""
-        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        with watched(model, self.cfg.report_attention) as watch:
+            loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        if self.cfg.report_attention:
+            logging_output.update(attention_sums(watch, sample, self.source_dictionary, self.target_dictionary))
         hypotheses = self.inference_step(self._generator, [model], sample)
         for name, value in self._sums(sample, [h[0] if h else None for h in hypotheses]).items():
             logging_output["_reversal_" + name] = float(value)
@@ -298,7 +315,7 @@ class ReversalTask(EverySentence, FairseqTask):
             attention = hypothesis["attention"] if hypothesis else None
             if attention is not None and attention.numel():
                 offset = width - len(reference) - 1 if self.left_pad_source else 0
-                gold = [offset + len(reference) - 1 - position for position in range(len(reference))]
+                gold = [offset + source for source in gold_positions(len(reference), self.settings["order"])]
                 aligned += metrics.aligned(attention.argmax(dim=0).tolist(), gold)
                 alignable += len(reference)
         return {**dataclasses.asdict(counts), "aligned": aligned, "alignable": alignable}
@@ -311,6 +328,7 @@ class ReversalTask(EverySentence, FairseqTask):
         that the model sees, is the right one; a position that the hypothesis does not reach is wrong.
         """
         super().reduce_metrics(logging_outputs, criterion)
+        log_attention(logging_outputs)
         total = log_sums(logging_outputs, ["_reversal_" + name for name in SUMS])
         if total.get("_reversal_sentences"):
             _log_ratio("token_accuracy", metrics.token_accuracy, "distance", "length")

@@ -6,6 +6,8 @@ from typing import NamedTuple, Optional
 import torch
 from torch import Tensor
 
+from ..carry import tree_map
+from ..recurrence.pyramid import SourceColumns
 from ..recurrence.shared_products import once
 
 
@@ -34,12 +36,17 @@ class AttentionMemory:
         keys: B×S×A key half of the score, computed once a sentence.
         padding_mask: B×S bool, True = padding; None where no sentence is padded.
         beam: K, decoder rows for each sentence.
+        language: B×E embedding of the tag that says which language is wanted; None = nothing reads it.
+        source_columns: where the S positions are fewer than the columns of the source, which columns each stands for;
+            None = the positions are those columns.
     """
 
     values: Tensor
     keys: Tensor
     padding_mask: Optional[Tensor] = None
     beam: int = 1
+    language: Optional[Tensor] = None
+    source_columns: Optional[SourceColumns] = None
 
     @property
     def places(self) -> Places:
@@ -55,6 +62,8 @@ class AttentionMemory:
             values=keys if self.keys is self.values else self.values.index_select(0, index),
             keys=keys,
             padding_mask=None if mask is None else mask.index_select(0, index),
+            language=None if self.language is None else self.language.index_select(0, index),
+            source_columns=tree_map(lambda part: part.index_select(0, index), self.source_columns),
         )
 
     def reorder(self, new_order: Tensor) -> "AttentionMemory":
@@ -82,6 +91,21 @@ class AttentionMemory:
     def each_row(self, by_sentence: Tensor) -> Tensor:
         """B×… → R×…, that of the sentence which each row of the decoder reads."""
         return by_sentence if self.beam == 1 else by_sentence.repeat_interleave(self.beam, dim=0)
+
+    def language_for(self, state: Tensor) -> Optional[Tensor]:
+        """The language of each row, R×E beside a ``state`` R×H; of all steps, R×T×E beside R×T×H. None where it is not
+        known."""
+        if self.language is None:
+            return None
+        language = self.each_row(self.language)
+        return language if state.dim() == 2 else language.unsqueeze(1).expand(-1, state.size(1), -1)
+
+    def in_source_columns(self, weights: Tensor) -> Tensor:
+        """R×T×S weights over the positions → over the columns of the source, zero on its padding."""
+        if self.source_columns is None:
+            return weights
+        positions, shares = (self.each_row(part).unsqueeze(1) for part in self.source_columns)
+        return weights.gather(2, positions.expand(-1, weights.size(1), -1)) * shares.type_as(weights)
 
     def mean(self) -> Tensor:
         """Mean of each row's values, padding left out: R×M; zero where all is padding."""

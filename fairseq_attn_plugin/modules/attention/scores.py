@@ -338,12 +338,12 @@ class LocationKeys(AttentionKeys):
         self.positions = attention_dim
 
     def forward(self, values: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
-        """ValueError: a source has more tokens than there are positions."""
+        """ValueError: a source has more positions than there are."""
         real = torch.ones_like(values[:, :, 0], dtype=torch.long) if padding_mask is None else (~padding_mask).long()
         positions = (real.cumsum(dim=1) - 1).clamp(min=0)
         if positions.size(1) > self.positions and int(positions.max()) >= self.positions:
             raise ValueError(
-                f"--attention-location-positions {self.positions}: a source has {int(positions.max()) + 1} tokens, "
+                f"--attention-location-positions {self.positions}: a source has {int(positions.max()) + 1} positions, "
                 "</s> included; train with more positions"
             )
         return positions.unsqueeze(2)

@@ -202,12 +202,16 @@ class TorchLayer(RecurrentLayer, nn.RNNBase):
             return super().sequence(inputs, state, padding)
         if padding is None:
             zeros = inputs.new_zeros(len(self._suffixes), inputs.size(0), self.hidden_dim)
-            outputs, *final = self._run(inputs, None, state or (zeros,) * self.state_tensors, self._flat_weights)
+            outputs, *final = self._run(inputs, None, state or (zeros,) * self.state_tensors, self._kernel_weights())
             return outputs, tuple(final)
         faster = inputs.device.type == "cpu" and (self.plain_in_inference or torch.is_grad_enabled())
         if faster and padding.is_outside:
             return self._run_marked(inputs, padding)
         return self._run_packed(padding.pack(inputs), padding)
+
+    def _kernel_weights(self) -> List[Tensor]:
+        """Parameters of all directions as they are now; torch's list of them is not told when one is parametrised."""
+        return [weight for direction in self.all_weights for weight in direction]
 
     def _run(
         self, inputs: Tensor, batch_sizes: Optional[Tensor], state: LayerState, weights: Sequence[Optional[Tensor]]
@@ -223,7 +227,7 @@ class TorchLayer(RecurrentLayer, nn.RNNBase):
     def _run_packed(self, packed: PackedSequence, padding: Padding) -> Tuple[Tensor, LayerState]:
         zeros = packed.data.new_zeros(len(self._suffixes), padding.mask.size(0), self.hidden_dim)
         state = (zeros,) * self.state_tensors
-        outputs, *final = self._run(packed.data, packed.batch_sizes, state, self._flat_weights)
+        outputs, *final = self._run(packed.data, packed.batch_sizes, state, self._kernel_weights())
         outputs = padding.unpack(packed._replace(data=outputs))
         final = [part.index_select(1, packed.unsorted_indices) for part in final]
         return outputs, tuple(part.masked_fill(padding.empty, 0.0) for part in final)

@@ -22,8 +22,10 @@ class Padding:
     def of(cls, mask: Tensor) -> Optional["Padding"]:
         """None where nothing is padding. Of all that is worked out here, the lengths alone are waited for on a GPU:
         they are what torch packs by."""
-        padding = cls(mask)
-        return padding if bool((padding.lengths < mask.size(1)).any()) else None
+        return cls(mask)._or_none()
+
+    def _or_none(self) -> Optional["Padding"]:
+        return self if bool((self.lengths < self.mask.size(1)).any()) else None
 
     @cached_property
     def lengths(self) -> Tensor:
@@ -49,6 +51,11 @@ class Padding:
         return self.mask.all(dim=1, keepdim=True)
 
     @cached_property
+    def behind(self) -> Tensor:
+        """B×T bool, True = behind the real tokens where these stand in the first columns."""
+        return self.mask.gather(1, self._order.squeeze(2))
+
+    @cached_property
     def _order(self) -> Tensor:
         """B×T×1, columns with the real tokens first, in order."""
         return torch.argsort(self.mask.int(), dim=1, stable=True).unsqueeze(2)
@@ -57,6 +64,22 @@ class Padding:
     def _back(self) -> Tensor:
         """B×T×1, the inverse of ``_order``."""
         return torch.argsort(self._order, dim=1)
+
+    @cached_property
+    def halved(self) -> Optional["Padding"]:
+        """That of pairs of neighbours, the first and the second real token, the third and the fourth, ..., in the first
+        columns of a row; one token without a neighbour is a pair, too. None where nothing is padding."""
+        halved = Padding(self.behind[:, ::2])
+        halved.lengths = (self.lengths + 1) // 2
+        return halved._or_none()
+
+    def to_front(self, inputs: Tensor) -> Tensor:
+        """B×T×I → the same with the real tokens in the first columns, in order, and zeros behind them."""
+        return inputs.masked_fill(self.mask.unsqueeze(2), 0.0).gather(1, self._order.expand_as(inputs))
+
+    def from_front(self, outputs: Tensor) -> Tensor:
+        """Inverse of ``to_front``: B×T×I → every token in its column, zeros on padding."""
+        return outputs.gather(1, self._back.expand_as(outputs)).masked_fill(self.mask.unsqueeze(2), 0.0)
 
     def pack(self, inputs: Tensor) -> PackedSequence:
         """B×T×I → the real tokens, packed; a row without tokens is packed as one padding token."""

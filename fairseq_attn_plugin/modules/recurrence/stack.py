@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from .cells import CELLS, LayerState, RecurrentLayer
 from .padding import Padding
+from .pyramid import join_levels
 from .shared_products import once
 
 
@@ -25,6 +26,9 @@ class RecurrentStack(nn.Module):
         residual: add a layer's input to its output; the first layer, whose input has another size, goes without.
         layer_norm: normalise the outputs of every layer (Ba et al., 2016, eq. 4).
         options: further arguments of the cell.
+        pyramid: that many layers, from the second on, read pairs of neighbours in the outputs of the layer below (Chan
+            et al., 2016, eq. 5), which halves the length; their inputs have another size than their outputs, so they
+            have no residual connection. Only ``forward`` can be used.
     """
 
     def __init__(
@@ -38,13 +42,13 @@ class RecurrentStack(nn.Module):
         residual: bool = False,
         layer_norm: bool = False,
         options: Optional[Mapping[str, Any]] = None,
+        pyramid: int = 0,
     ):
         super().__init__()
         self.output_dim = hidden_dim * (2 if bidirectional else 1)
-        layers = nn.ModuleList(
-            CELLS[cell](input_dim if layer == 0 else self.output_dim, hidden_dim, bidirectional, **(options or {}))
-            for layer in range(num_layers)
-        )
+        self.pyramid = pyramid
+        inputs = [input_dim, *((1 + self._joins(layer)) * self.output_dim for layer in range(1, num_layers))]
+        layers = nn.ModuleList(CELLS[cell](size, hidden_dim, bidirectional, **(options or {})) for size in inputs)
         self.layers = cast(Sequence[RecurrentLayer], layers)  # torch does not say what a list holds
         self.dropout = dropout or nn.Identity()
         self.residual = residual
@@ -66,11 +70,13 @@ class RecurrentStack(nn.Module):
             padding: where the inputs are padding, which goes with a state of zeros; None = nowhere.
 
         Returns:
-            outputs of the top layer, B×T×DH, zero on padding; per layer, the final state, B×DH.
+            outputs of the top layer, B×T×DH, zero on padding; per layer, the final state, B×DH. With a pyramid, the T
+            columns and the padding of the outputs are those of ``join_levels``.
         """
         final, below = [], inputs
         for depth, layer in enumerate(self.layers):
             of_layer = self.dropout(below) if depth else below
+            of_layer, padding = join_levels(of_layer, padding, int(self._joins(depth)))
             before = None if state is None else tuple(part.unsqueeze(0).contiguous() for part in state[depth])
             outputs, after = layer.sequence(of_layer, before, padding)
             final.append(tuple(part.transpose(0, 1).flatten(1) for part in after))  # D×B×H → B×DH
@@ -88,9 +94,13 @@ class RecurrentStack(nn.Module):
             below = self._leave(depth, after[-1][0], below)
         return below, after
 
+    def _joins(self, depth: int) -> bool:
+        """Whether a layer reads pairs."""
+        return 0 < depth <= self.pyramid
+
     def _leave(self, depth: int, h: Tensor, below: Tensor) -> Tensor:
         """What leaves a layer: its state, with the residual connection and the norm where they are asked for."""
-        if self.residual and depth:
+        if self.residual and depth and not self._joins(depth):
             h = h + below
         return h if self.norms is None else self.norms[depth](h)
 
