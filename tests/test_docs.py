@@ -19,10 +19,13 @@ from fairseq.models import ARCH_MODEL_REGISTRY
 from fairseq_commands import PLUGIN
 from lstm_checkpoint import translation_task
 from model_factory import batch, build, toy_task
+from test_subclasses import assert_beams_have_the_scores_of_teacher_forcing, greedy
 
 from fairseq_attn_plugin.models.attn_rnn import recompose
 from fairseq_attn_plugin.models.bridge import BRIDGES
 from fairseq_attn_plugin.modules import options
+from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS
+from fairseq_attn_plugin.modules.attention.histories import HISTORIES
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
@@ -44,6 +47,8 @@ RUN = {
     ("docs/extending.md", "class SharpSoftmax"): "test_docs.py::test_a_normaliser_of_your_own",
     ("docs/extending.md", "class MinimalGatedUnit"): "test_docs.py::test_a_cell_of_your_own",
     ("docs/extending.md", "class ScaledCopy"): "test_docs.py::test_a_bridge_of_your_own",
+    ("docs/extending.md", "class FadingCoverage"): "test_docs.py::test_attention_of_your_own_that_remembers",
+    ("docs/extending.md", "class GatedAddressing"): "test_docs.py::test_attention_of_your_own_that_remembers",
     ("docs/extending.md", "found = attention("): "test_docs.py::test_examples_of_python",
     ("docs/extending.md", "loss.backward()"): "test_docs.py::test_examples_of_python",
     ("docs/from-fairseq-lstm.md", "--arch lstm"): "test_docs.py::test_the_same_command_makes_the_same_model",
@@ -220,7 +225,7 @@ def test_scripts_on_small_files(tmp_path, follow):
 @pytest.fixture
 def registries(monkeypatch):
     """What is registered in a test is gone after it."""
-    for registry in (NORMALIZERS, CELLS, BRIDGES):
+    for registry in (NORMALIZERS, HISTORIES, ADDRESSINGS, CELLS, BRIDGES):
         monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.setattr(options, "_declared", dict(options._declared))
     yield
@@ -279,6 +284,40 @@ def test_a_bridge_of_your_own(registries):
     cfg.bridge = "copy"
     with pytest.raises(ValueError, match="--bridge-factor 2.0: --bridge copy does not have it; leave it out"):
         ARCH_MODEL_REGISTRY["attn_rnn"].build_model(cfg, toy_task())
+
+
+OF_YOUR_OWN = {
+    "class FadingCoverage": dict(attention_history="fading", attention_score="additive", attention_query="previous"),
+    "class GatedAddressing": dict(attention_addressing="gated", input_feeding="off"),
+}
+
+
+@pytest.mark.parametrize("text", OF_YOUR_OWN)
+def test_attention_of_your_own_that_remembers(text, registries):
+    """At most 20 lines; it learns, decodes step by step what it gives at once, and moves with the hypotheses."""
+    assert len([line for line in block("docs/extending.md", text).splitlines() if line.strip()]) <= 20
+    run_python(text)
+    task = toy_task()
+    model = build(task, **OF_YOUR_OWN[text])
+    plain = build(task, **{**OF_YOUR_OWN[text], "attention_history": "none", "attention_addressing": "none"})
+    plain.load_state_dict(model.state_dict(), strict=False)
+    source, lengths, previous = batch(task, left_pad=True)
+    logits, extra = model(source, lengths, previous)
+    torch.testing.assert_close(extra["attn"][0].sum(dim=2), torch.ones_like(previous, dtype=torch.float))
+    assert (logits - plain(source, lengths, previous)[0]).abs().max() > 0.01
+    torch.testing.assert_close(greedy(model, source, previous), logits, atol=1e-5, rtol=1e-5)
+    with torch.no_grad():
+        assert_beams_have_the_scores_of_teacher_forcing(model, task, source, lengths, 1e-5)
+
+    def loss():
+        return torch.nn.functional.cross_entropy(model(source, lengths, previous)[0].flatten(0, 1), previous.flatten())
+
+    optimizer, before = torch.optim.SGD(model.train().parameters(), lr=1e-3), loss()
+    before.backward()
+    part = model.decoder.attention.history or model.decoder.attention.addressing
+    assert all(parameter.grad.abs().sum() > 0 for parameter in part.parameters())
+    optimizer.step()
+    assert loss() < before
 
 
 def test_examples_of_python(capsys):

@@ -15,8 +15,11 @@ from fairseq_attn_plugin.models.bridge import BRIDGES
 from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
 from fairseq_attn_plugin.models.presets import PRESETS
 from fairseq_attn_plugin.modules import options
+from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS
+from fairseq_attn_plugin.modules.attention.histories import HISTORIES
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.attention.windows import WINDOWS
 from fairseq_attn_plugin.modules.combination import ACTIVATIONS
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 from fairseq_attn_plugin.modules.scheduled_sampling import SCHEDULES
@@ -82,7 +85,9 @@ def test_scores_have_the_numbers_of_the_experiments():
 
 def test_every_mechanism_has_an_equation():
     equations = "\n".join(part.text for part in parts("docs/mechanisms.md") if part.language == "")
-    registries = (ATTENTION_SCORES, NORMALIZERS, CELLS, BRIDGES, ENCODER_FRONTS, SCHEDULES)
+    registries = (
+        ATTENTION_SCORES, NORMALIZERS, HISTORIES, WINDOWS, ADDRESSINGS, CELLS, BRIDGES, ENCODER_FRONTS, SCHEDULES
+    )  # fmt: skip
     names = [name for registry in registries for name in registry.names()]
     for name in [*names, *(set(ACTIVATIONS) - {"relu"})]:
         assert re.search(rf"^{name} ", equations, re.M), name
