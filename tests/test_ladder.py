@@ -153,6 +153,7 @@ def remembering(score, history, window, addressing, heads, past, query, feeding,
         score, query, normalizer, cell, input_feeding=feeding, attention_history=history, attention_window=window,
         attention_addressing=addressing, attention_heads=int(heads), attention_past=past,
         attention_window_width=None if window == "none" else 2,
+        attention_monotonic_noise=0.0 if addressing == "monotonic" else None,  # so that training can be compared
     )  # fmt: skip
 
 
@@ -167,14 +168,16 @@ SHAPES.update({
     "filters over the sum": dict(attention_history="location", attention_history_over="sum", input_feeding="off"),
     "high fertility": dict(attention_history="fertility", attention_fertility=3.5, attention_query="previous"),
     "small gru coverage": dict(
-        attention_history="gru_coverage", attention_history_size=3, attention_query="previous", attention_score="cosine",
-        attention_dim=4,
+        attention_history="gru_coverage", attention_history_size=3, attention_query="previous", attention_dim=4,
+        attention_score="cosine",
     ),
     "wide shift from the last token": dict(
         attention_addressing="shift", attention_shift_width=5, attention_addressing_start="last"
     ),
     "shift from the first token": dict(attention_addressing="shift", attention_addressing_start="first"),
-    "hard monotonic": dict(attention_addressing="monotonic", attention_monotonic_search="hard"),
+    "hard monotonic": dict(
+        attention_addressing="monotonic", attention_monotonic_search="hard", attention_monotonic_noise=0.0
+    ),
     "three heads of other values": dict(
         attention_heads=3, attention_value_dim=9, attention_dim=6, attention_score="dot", attention_query="previous"
     ),

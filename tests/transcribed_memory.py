@@ -1,6 +1,6 @@
 """Equations of what attention remembers, transcribed: one sentence, one step, one source position at a time.
 
-Nothing here is shared with the package but the names of the parameters. Vectors are 1-D tensors, weights lists of numbers.
+Nothing here is shared with the package but the names of the parameters. Vectors are 1-D tensors.
 """
 
 from types import SimpleNamespace
