@@ -48,6 +48,7 @@ PRESETS = {
     "seq2seq_lstm": UNI,
     "attn_lstm_multi30k": f"{UNI} --encoder-hidden-size 3 --decoder-out-embed-dim 4",
     "attn_lstm_reversal": f"{UNI} --encoder-hidden-size 3",
+    "attn_lstm_shift": f"{BI} --attention-dim 7",
 }
 """Every ``--arch``, scaled down."""
 

@@ -130,6 +130,23 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         input_feeding="off",
         parameter_init="torch",
     ),
+    # the same with attention that goes on from where it was, from uniform weights, by the shift of Graves et al. (2014),
+    # eq. 7-9: whatever the length, the next position is one further; with the source word in the value, what stands
+    # there is found whatever the encoder's state has become on the way
+    "attn_lstm_shift": dict(
+        encoder_embed_dim=64,
+        encoder_hidden_size=64,
+        encoder_direction="bi",
+        decoder_embed_dim=64,
+        decoder_hidden_size=128,
+        dropout=0.0,
+        bridge="tanh",
+        attention_score="dot",
+        attention_dim=64,
+        attention_value_inputs="state,word",
+        attention_addressing="shift",
+        parameter_init="torch",
+    ),
 }
 
 
