@@ -8,10 +8,12 @@ from fairseq.models import MODEL_DATACLASS_REGISTRY, FairseqEncoderDecoderModel,
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
+from ..modules.attention.windows import WINDOWS
 from .checks import check_config, check_names
-from .config import REGISTRIES, compose, resolved
+from .config import REGISTRIES, compose, option_of, resolved
 from .factory import build_encoder_decoder, initialize
 from .presets import register_presets
 from .sizes import Sizes
@@ -81,11 +83,10 @@ def alignment_loss_error(cfg) -> Optional[str]:
         return f"{criterion}, and --attention-score none has none; use another --attention-score"
     if not ATTENTION_SCORES[cfg.attention_score].reads_query:
         return f"{criterion}, and those of --attention-score {cfg.attention_score} are fixed; use general or additive"
-    if NORMALIZERS[cfg.attention_normalizer].sparse:
-        return (
-            f"{criterion}, and those of --attention-normalizer {cfg.attention_normalizer} can be zero; "
-            "use --attention-normalizer softmax"
-        )
+    for registry, neutral in ((NORMALIZERS, "softmax"), (WINDOWS, "none"), (ADDRESSINGS, "none")):
+        name = cfg[option_of(registry)]
+        if getattr(registry.get(name), "sparse", False):
+            return f"{criterion}, and those of {registry.flag} {name} can be zero; use {registry.flag} {neutral}"
     return None
 
 

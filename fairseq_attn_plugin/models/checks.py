@@ -188,10 +188,12 @@ def _check_past(cfg, sizes: Sizes) -> None:
 
 def _check_heads(cfg, sizes: Sizes) -> None:
     heads = cfg.attention_heads
-    if cfg.attention_key_value == "split" and (sizes.output or sizes.encoder) % 2:
+    output = sizes.output or sizes.encoder
+    if cfg.attention_key_value == "split" and output % 2:
+        option = "--encoder-output-dim" if sizes.output else "--encoder-hidden-size"
         raise ValueError(
-            f"--attention-key-value split: the encoder's output has {sizes.encoder} numbers, which have no half; use "
-            "an even --encoder-hidden-size"
+            f"--attention-key-value split: the encoder's output has {output} numbers, which have no half; use an even "
+            f"{option}"
         )
     if heads == 1:
         return

@@ -37,6 +37,9 @@ class AttentionWindow(nn.Module):
     options: ClassVar[Tuple[Option, ...]] = (WINDOW_WIDTH,)
     """Options that mean something to this window alone."""
 
+    sparse: ClassVar[bool] = True
+    """True where a weight of a real position can be exactly zero."""
+
     def __init__(self, query_dim: int, width: int = 10):
         super().__init__()
         self.width = width
