@@ -11,19 +11,22 @@ from torch import nn
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel, recompose
 from fairseq_attn_plugin.models.bridge import BRIDGES, Bridge
-from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
+from fairseq_attn_plugin.models.config import REGISTRIES
 from fairseq_attn_plugin.modules import options
+from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS, AttentionAddressing, start_weights
+from fairseq_attn_plugin.modules.attention.histories import HISTORIES, AttentionHistory
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS, AttentionNormalizer, Softmax
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, AttentionScore, DotScore
+from fairseq_attn_plugin.modules.attention.windows import WINDOWS, AttentionWindow
 from fairseq_attn_plugin.modules.options import Option
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS, RecurrentLayer
-from fairseq_attn_plugin.modules.recurrence.shared_products import linear, plain_products
+from fairseq_attn_plugin.modules.recurrence.shared_products import Linear, linear, plain_products
 
 
 @pytest.fixture
 def register(monkeypatch):
     """register(registry, class) under the name ``outside``, for the duration of one test."""
-    for registry in (ATTENTION_SCORES, NORMALIZERS, CELLS, ENCODER_FRONTS, BRIDGES):
+    for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_classes", dict(registry._classes))
     monkeypatch.setattr(options, "_declared", dict(options._declared))
     yield lambda registry, cls: registry.register("outside")(cls)
@@ -76,6 +79,54 @@ class Smoothed(Softmax):
         return weights, weights
 
 
+class Squashed(DotScore):
+    """e(j) = tanh(q · k(j)): not linear in the keys, as its parent is."""
+
+    def forward(self, query, keys):
+        return torch.tanh(super().forward(query, keys))
+
+
+class Surprise(AttentionHistory):
+    """Two features: the weight of the step before, and the most that there has been; remembers them by name."""
+
+    def __init__(self, key_dim, value_dim, query_dim):
+        super().__init__(2, key_dim, value_dim, query_dim)
+
+    def first(self, memory):
+        nothing = memory.values.new_zeros(memory.values.shape[:2])
+        return {"last": nothing, "most": nothing}
+
+    def features(self, remembered, memory):
+        return torch.stack([remembered["last"], remembered["most"]], dim=3)
+
+    def update(self, remembered, weights, query, memory):
+        return {"last": weights, "most": torch.maximum(remembered["most"], weights)}
+
+
+class FromTheEnd(AttentionWindow):
+    """p(t) = S - 1 - t."""
+
+    def centre(self, query, steps, last):
+        return torch.relu(last - steps.view(1, -1, 1))
+
+
+class Follower(AttentionAddressing):
+    """a(t) = softmax(e(t) + g a(t-1)), g of q(t); in place of the normaliser."""
+
+    takes_scores = True
+
+    def __init__(self, query_dim):
+        super().__init__(query_dim)
+        self.gain = Linear(query_dim, 1)
+
+    def first(self, memory):
+        return [start_weights(memory, "last")]
+
+    def forward(self, weights, query, memory, remembered):
+        addressed = torch.softmax(weights + self.gain(query) * remembered[0], dim=2)
+        return addressed, [addressed]
+
+
 OUTSIDE = {
     "cell": (CELLS, MinimalGatedUnit, mechanism("general", cell="outside", encoder_direction="bi", decoder_layers=2)),
     "score that remembers": (
@@ -84,6 +135,19 @@ OUTSIDE = {
     "normaliser that remembers": (
         NORMALIZERS, Smoothed, mechanism("additive", "previous", "outside", input_feeding="off")
     ),
+    "score that remembers, with a history": (
+        ATTENTION_SCORES, TiredScore, dict(mechanism("dot"), attention_score="outside", attention_history="location")
+    ),
+    "score that is not linear, with a history": (
+        ATTENTION_SCORES, Squashed,
+        dict(mechanism("dot", "previous"), attention_score="outside", attention_history="gru_coverage"),
+    ),
+    "history": (HISTORIES, Surprise, mechanism("general", input_feeding="off", attention_history="outside")),
+    "history, heads": (
+        HISTORIES, Surprise, mechanism("concat", "previous", attention_history="outside", attention_heads=2)
+    ),
+    "window": (WINDOWS, FromTheEnd, mechanism("general", input_feeding="off", attention_window="outside")),
+    "addressing": (ADDRESSINGS, Follower, mechanism("additive", "previous", attention_addressing="outside")),
 }  # fmt: skip
 
 

@@ -11,17 +11,21 @@ from model_factory import batch, build, mechanism, toy_task
 from fairseq_attn_plugin.models.bridge import BRIDGES
 from fairseq_attn_plugin.models.config import option_of
 from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
+from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS, AttentionAddressing
+from fairseq_attn_plugin.modules.attention.histories import HISTORIES, AttentionHistory
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.attention.windows import WINDOWS
 from fairseq_attn_plugin.modules.carry import tree_map
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 from fairseq_attn_plugin.modules.recurrence.shared_products import plain_products
 
 REGISTRIES = {
-    "score": ATTENTION_SCORES, "normaliser": NORMALIZERS, "cell": CELLS, "bridge": BRIDGES, "front": ENCODER_FRONTS,
+    "score": ATTENTION_SCORES, "normaliser": NORMALIZERS, "history": HISTORIES, "window": WINDOWS,
+    "addressing": ADDRESSINGS, "cell": CELLS, "bridge": BRIDGES, "front": ENCODER_FRONTS,
 }  # fmt: skip
-AT_THE_START = {"set_forget_gate_bias"}
-"""Methods that set parameters and give nothing."""
+NO_NUMBERS = {"set_forget_gate_bias", "adds_up"}
+"""Methods that set parameters and give nothing, or say what holds."""
 
 
 CALLS = []
@@ -37,7 +41,7 @@ def public_methods(cls):
         for name, value in vars(parent).items()
         if inspect.isfunction(value) and not name.startswith("_")
     }
-    return sorted(names - AT_THE_START - set(getattr(cls, "final", ())))
+    return sorted(names - NO_NUMBERS - set(getattr(cls, "final", ())))
 
 
 def changed(tensor):
@@ -47,12 +51,18 @@ def changed(tensor):
     return 0.125 - tensor if tensor.isfinite().all() else tensor / 2
 
 
+def spread(tensor):
+    """Other numbers, none of them below zero where none was, and not all changed alike."""
+    return tensor / 2 + torch.linspace(0, 0.25, tensor.size(-1), dtype=tensor.dtype)
+
+
 def subclass(parent, method):
     """``parent`` with one method whose results are changed."""
+    change = spread if issubclass(parent, (AttentionHistory, AttentionAddressing)) else changed
 
     def override(self, *arguments, **named):
         CALLS.append(method)
-        return tree_map(changed, getattr(super(child, self), method)(*arguments, **named))
+        return tree_map(change, getattr(super(child, self), method)(*arguments, **named))
 
     child = type(f"Changed{parent.__name__}", (parent,), {method: override})
     return child
@@ -64,6 +74,11 @@ CASES = {
     for name in registry.names()
     for method in public_methods(registry[name])
 }
+CASES.update({
+    f"score {name} with a history: forward": (ATTENTION_SCORES, name, subclass(ATTENTION_SCORES[name], "forward"))
+    for name in ATTENTION_SCORES.names()
+    if ATTENTION_SCORES[name].reads_keys
+})  # fmt: skip
 for score in ATTENTION_SCORES.names():
     keys = {"keys_class": subclass(ATTENTION_SCORES[score].keys_class, "forward")}
     child = type(f"OtherKeys{score}", (ATTENTION_SCORES[score],), keys)
@@ -73,11 +88,15 @@ WITHOUT_EFFECT = {"score last: forward", "score last: keys"}
 """One weight is 1, whatever the scores."""
 
 
-def options_of(registry, name):
+def options_of(case, registry, name):
     """A model that has the part."""
     options = mechanism(name if registry is ATTENTION_SCORES else "general", encoder_direction="bi")
     if registry is not ATTENTION_SCORES:
         options[option_of(registry)] = name
+    if "with a history" in case:
+        options["attention_history"] = "location"
+    if options.get("attention_addressing") == "monotonic":
+        options["attention_monotonic_noise"] = 0.0  # of training alone
     if options.get("bridge") == "copy":
         options["encoder_hidden_size"] = 4  # both directions: 8, as the decoder has
     return options
@@ -118,7 +137,7 @@ def test_a_subclass_computes_the_same_everywhere(case, feeding, dtype, monkeypat
     registry, name, child = CASES[case]
     task = toy_task()
     source, lengths, previous = batch(task, left_pad=True)
-    options = dict(options_of(registry, name), input_feeding=feeding, matmul_dtype=dtype)
+    options = dict(options_of(case, registry, name), input_feeding=feeding, matmul_dtype=dtype)
 
     def sized(**more):
         model = build(task, **options, **more)
