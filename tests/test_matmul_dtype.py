@@ -12,6 +12,9 @@ from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fairseq_attn_plugin.models import precision
+from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS
+from fairseq_attn_plugin.modules.attention.histories import HISTORIES
+from fairseq_attn_plugin.modules.attention.windows import WINDOWS
 from fairseq_attn_plugin.modules.carry import tree_map
 from fairseq_attn_plugin.modules.recurrence import cells
 
@@ -28,6 +31,14 @@ FORMS = {
         "general", cell="gru_reset_before", encoder_front="dense", encoder_output_dim=4, readout_bias="on"
     ),
     "pyramid": mechanism("dot", encoder_front="conv", encoder_layers=2, encoder_pyramid=1, bridge="shared"),
+    **{f"history {name}": mechanism("general", attention_history=name) for name in HISTORIES.names()},
+    "history, keys made anew": mechanism("additive", "previous", attention_history="location"),
+    **{f"window {name}": mechanism("dot", input_feeding="off", attention_window=name) for name in WINDOWS.names()},
+    **{
+        f"addressing {name}": mechanism("general", attention_addressing=name, input_feeding="off")
+        for name in ADDRESSINGS.names()
+    },
+    "heads and past": mechanism("scaled_dot", attention_heads=2, attention_past="on", attention_past_score="additive"),
 }
 
 
