@@ -6,7 +6,7 @@ product runs where it is asked for: by ``FULL_PRODUCT=1`` in the environment, as
 
 import itertools
 import os
-from typing import Callable, Iterator, List, Sequence, Tuple
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple
 
 Row = Tuple[str, ...]
 
@@ -27,11 +27,13 @@ def pairwise(rows: Sequence[Row]) -> List[Row]:
     Greedy: next comes the combination with most of the pairs that are still missing, of equals the first. So the
     choice is the same in every process.
     """
-    missing = {pair for row in rows for pair in pairs(row)}
-    chosen: List[Row] = []
+    numbers: Dict[tuple, int] = {}  # of the bit that stands for a pair
+    held = [sum(1 << numbers.setdefault(pair, len(numbers)) for pair in pairs(row)) for row in rows]
+    missing, chosen = (1 << len(numbers)) - 1, []
     while missing:
-        chosen.append(max(rows, key=lambda row: sum(pair in missing for pair in pairs(row))))
-        missing.difference_update(pairs(chosen[-1]))
+        best = max(range(len(rows)), key=lambda i: (held[i] & missing).bit_count())
+        chosen.append(rows[best])
+        missing &= ~held[best]
     return chosen
 
 

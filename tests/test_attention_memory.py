@@ -1,4 +1,4 @@
-"""Histories, windows and addressings by themselves: rows of weights, padding, long sources, gradients through the steps."""
+"""Histories, windows and addressings by themselves: rows of weights, padding, long sources, gradients."""
 
 import pytest
 import torch

@@ -1,5 +1,5 @@
-"""Options of what the attention remembers, of heads, values and the decoder's own past: mistakes are one line with flag,
-value and remedy, and the remedy helps."""
+"""Options of what the attention remembers, of heads, values and the decoder's own past: a mistake is one line with
+flag, value and remedy, and the remedy helps."""
 
 import math
 from types import SimpleNamespace
