@@ -93,10 +93,10 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         attention_query="previous",
         input_feeding="off",
     ),
-    # Chorowski et al. (2015), section 2, eq. 8 and 9, sizes of section 4: filters over the last weights enter the score.
-    # For words in place of frames of speech: a filter spans 5 positions, not 201, and there are as many maxout units as
-    # numbers in a state, not 64. Nearest only: the output is made of s(i), not s(i-1); the first state is zero, where it
-    # is learned
+    # Chorowski et al. (2015), section 2, eq. 8 and 9, sizes of section 4: filters over the last weights enter the
+    # score. For words in place of frames of speech: a filter spans 5 positions, not 201, and there are as many maxout
+    # units as numbers in a state, not 64. Nearest only: the output is made of s(i), not s(i-1); the first state, which
+    # is learned there, is zero
     "attn_gru_chorowski": dict(
         cell="gru_reset_before",
         dropout=0.0,
@@ -118,9 +118,9 @@ PRESETS: Dict[str, Dict[str, Any]] = {
     # Luong et al. (2015), section 3.2, local-p with D = 10, in the sizes of section 4.1. Nearest only: the Gaussian is
     # added to the scores, as its logarithm; there it is a factor of the weights, which then do not sum to one
     "attn_lstm_local_p": dict(LUONG, attention_window="local_p"),
-    # Raffel et al. (2017), section 2.2-2.4: expected alignment in training, at one token in search, energies with a norm
-    # and an offset; sizes, and the readout, which is left open there, are the defaults. Nearest only: the last token
-    # takes the weight of a step that stays nowhere, which has no context there
+    # Raffel et al. (2017), section 2.2-2.4: expected alignment in training, at one token in search, energies with a
+    # norm and an offset; sizes, and the readout, which is left open there, are the defaults. Nearest only: the last
+    # token takes the weight of a step that stays nowhere, which has no context there
     "attn_lstm_monotonic": dict(
         attention_score="normed_additive",
         attention_query="previous",
