@@ -2,11 +2,14 @@
 # Trains on the reversal task, decodes unseen sequences with beam search, prints a table and draws pictures.
 #
 # usage: bash scripts/reversal.sh [MODE] [OPTION ...]
-#   compare      with and without attention, letters a-d, lengths 5-20 (the default)
+#   compare      without attention, with attention, and with attention that remembers, letters a-d, lengths 5-20,
+#                tested up to 40 and at 200 (the default)
 #   fifty        50 symbols, lengths 1-25, tested up to 30
 #   mechanisms   every score, query and cell on lengths 5-10, greedy decoding
 #   normalizers  every score, query and normaliser, likewise
-#   lengths      every score on lengths 5-20, tested up to 40, greedy decoding
+#   lengths      every score, history, window and addressing on lengths 5-20, tested up to 40, greedy decoding
+#   extrapolation   trained on lengths 5-20, tested at 50 to 2,000: attention that remembers, and some that does less
+#   ten_symbols  trained on lengths 5-10 of ten symbols, reversed and copied, tested at 50 and 100
 #   guided       300 updates with and without supervised alignments
 #   sampling     50 symbols with and without scheduled sampling, tested up to 50
 #   OPTION ...   goes to every fairseq-train, after the script's own ones: --lr 0.002 --max-update 900
@@ -18,7 +21,7 @@
 # Run again, it skips what is finished and resumes a training that was stopped.
 set -euo pipefail
 
-MODES="compare fifty mechanisms normalizers lengths guided sampling"
+MODES="compare fifty mechanisms normalizers lengths extrapolation ten_symbols guided sampling"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 plugin=$root/fairseq_attn_plugin

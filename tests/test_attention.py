@@ -18,6 +18,7 @@ from fairseq_attn_plugin.modules.registry import Registry
 B, T, S, Q, M = 3, 2, 5, 4, 3
 PADDING = torch.arange(S) >= torch.tensor([S, 1, S - 1]).unsqueeze(1)
 INFINITY = float("inf")
+UNSET = {option.name: None for option in ATTENTION_SCORES.options()}
 
 # query (1, 2), keys (3, -1), (0, 4)
 BY_HAND = {
@@ -46,7 +47,7 @@ BY_HAND = {
 def pieces(name, normalizer="softmax", dtype=torch.float64):
     """Key half and attention with a projection, as the model builds them; all sizes differ."""
     torch.manual_seed(1)
-    values = dict(attention_dim=6, attention_location_positions=6, attention_bias=None)
+    values = {**UNSET, "attention_dim": 6, "attention_location_positions": 6}
     keys, score = build_score(name, Q, M, values)
     projection = torch.nn.Linear(Q, 6, bias=False) if score.projects_query(6) else None
     return keys.to(dtype), Attention(score, NORMALIZERS[normalizer](), projection).to(dtype)
@@ -62,7 +63,7 @@ def tensors(dtype=torch.float64):
 def test_score_by_hand(name):
     parameters, expected = BY_HAND[name]
     score_class = ATTENTION_SCORES[name]
-    score = score_class(2, 2, **arguments(score_class.options, {"attention_bias": None}))
+    score = score_class(2, 2, **arguments(score_class.options, UNSET))
     score.load_state_dict({key: torch.tensor(value) for key, value in parameters.items()})
     values = torch.tensor([[[3.0, -1.0], [0.0, 4.0]]])
     size = 2 if score_class.size_option() == POSITIONS else None

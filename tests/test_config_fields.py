@@ -34,10 +34,17 @@ ADDED = dict(
     scheduled_sampling_word="argmax", matmul_dtype="float32", attention_value_inputs=None,
     encoder_front="none", encoder_front_layers=None, encoder_front_activation=None, encoder_front_width=None,
     encoder_pyramid=0, encoder_output_dim=None, readout_bias="off",
+    attention_hidden_layers=None, attention_history="none", attention_history_size=None, attention_history_width=None,
+    attention_history_over=None, attention_fertility=None, attention_window="none", attention_window_width=None,
+    attention_addressing="none", attention_shift_width=None, attention_addressing_start=None,
+    attention_monotonic_bias=None, attention_monotonic_noise=None, attention_monotonic_search=None,
+    attention_past="off", attention_past_score=None, attention_past_normalizer=None, attention_past_dim=None,
+    attention_heads=1, attention_key_value="shared", attention_value_dim=None,
 )  # fmt: skip
 REVERSAL = [
     "symbols", "min_length", "max_length", "train_size", "train_data", "valid_size", "test_size", "test_min_length",
-    "test_max_length", "long_size", "long_min_length", "long_max_length", "seed", "order", "source_padding",
+    "test_max_length", "long_size", "long_min_length", "long_max_length", "exact_size", "seed", "order",
+    "source_padding",
     "eval_beam", "eval_max_len_a", "eval_max_len_b", "save_dir", "restore_file", "finetune_from_model",
     "reset_dataloader",
 ]  # fmt: skip

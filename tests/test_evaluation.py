@@ -265,8 +265,9 @@ def test_sentences_are_counted_by_length_over_all_splits():
 
 PICTURES = {
     "compare": {"attention", "accuracy_by_length", "accuracy_per_epoch"},
+    "extrapolation": {"accuracy_by_length"},
     **dict.fromkeys(("fifty", "lengths", "sampling"), {"attention", "accuracy_by_length"}),
-    **dict.fromkeys(("mechanisms", "normalizers", "guided"), {"attention"}),
+    **dict.fromkeys(("mechanisms", "normalizers", "ten_symbols", "guided"), {"attention"}),
 }
 
 

@@ -15,8 +15,11 @@ import pytest
 
 from fairseq_attn_plugin.evaluation import report
 from fairseq_attn_plugin.experiments import reversal
+from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS
+from fairseq_attn_plugin.modules.attention.histories import HISTORIES
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
+from fairseq_attn_plugin.modules.attention.windows import WINDOWS
 from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
 pytestmark = pytest.mark.slow
@@ -123,18 +126,19 @@ def test_compare_runs_everything_once_and_reports(checkout):
     result = checkout.run("compare", "--lr", "0.1", SEEDS="1 2", REAL_EXPERIMENTS="yes")
     assert result.returncode == 0, result.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()[2:4]]
-    assert rows[0] == ["with attention", "1,234", "8", "7.5", "100.00", "100.00", "100.00", "–", "–"]
-    assert rows[1] == ["without attention", "1,234", "8", "7.5", "100.00", "100.00", "–", "–", "–"]
-    assert [row["seeds"] for row in json.loads((checkout.out / "report.json").read_text())] == [2, 2]
+    assert rows[0] == ["with attention", "1,234", "8", "7.5", "100.00", "100.00", "100.00", "–", "–", "–"]
+    assert rows[1] == ["without attention", "1,234", "8", "7.5", "100.00", "100.00", "–", "–", "–", "–"]
+    assert [row["seeds"] for row in json.loads((checkout.out / "report.json").read_text())] == [2, 2, 2]
     for name in ("attention", "accuracy_per_epoch", "accuracy_by_length"):
         assert (checkout.out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     calls = checkout.calls()
-    assert [call.split()[0] for call in calls] == ["train", "generate", "generate"] * 4
+    assert [call.split()[0] for call in calls] == ["train", "generate", "generate", "generate"] * 6
     trains = [call for call in calls if call.startswith("train")]
     assert all(call.rindex("--lr 0.1") > call.rindex("--lr 0.005") for call in trains), "options come last"
-    assert ["--attention-score none" in call for call in trains] == [False, False, True, True]
+    assert ["--attention-score none" in call for call in trains] == [False, False, True, True, False, False]
+    assert ["attn_lstm_shift" in call for call in trains] == [False, False, False, False, True, True]
     assert all(
-        ("--print-alignment soft" in call) == ("/attention-seed" in call) for call in calls if "generate" in call
+        ("--print-alignment soft" in call) != ("/no_attention-seed" in call) for call in calls if "generate" in call
     )
 
     again = checkout.run("--lr", "0.1", SEEDS="1 2")
@@ -182,9 +186,10 @@ def test_real_tools_on_a_tiny_problem(checkout):
     here = dict(VENV=str(checkout.programs), PYTHONPATH=str(checkout.root))
     result = checkout.run("compare", *tiny.split(), "--cpu", **here)
     assert result.returncode == 0, result.stderr
-    with_attention, without = json.loads((checkout.out / "report.json").read_text())
+    with_attention, without, remembers = json.loads((checkout.out / "report.json").read_text())
     assert with_attention["alignment accuracy"] > 0 and without["alignment accuracy"] is None
     assert with_attention["parameters"] > without["parameters"] and with_attention["updates"] == without["updates"] > 0
+    assert remembers["alignment accuracy"] > 0 and remembers["sentences, length 200"] is not None
     assert (checkout.out / "accuracy_by_length.png").exists()
 
     refused = checkout.run("--attention-score", "lunog", OUT=str(checkout.out) + "2", **here)
@@ -224,6 +229,7 @@ def test_usage_and_unknown_mode(checkout):
     result = checkout.run("compair")
     assert result.returncode == 1 and "got 'compair'; choose from " in last_line(result)
     modes = last_line(result).partition("choose from ")[2].split(", ")
+    assert report.FAR == reversal.FAR
     assert modes == list(reversal.MODES) and sorted(modes) == sorted(report.TABLES), "every mode has a table"
     for jobs in ("0", "two"):
         assert f"JOBS: got '{jobs}'" in last_line(checkout.run(JOBS=jobs))
@@ -247,7 +253,8 @@ def words_after(options: str, flags) -> tuple:
     ],
 )
 def test_tables_of_mechanisms_cover_the_registries_once(mode, queries, normalizers, cells):
-    experiments = reversal.MODES[mode]()
+    memories = ("history", "window", "addressing")  # of ``lengths``, held by a test of their own
+    experiments = [each for each in reversal.MODES[mode]() if not each.facts.keys() & set(memories)]
     expected = list(itertools.product(ATTENTION_SCORES.names(), queries, normalizers, cells))
     fixed = [name for name in ATTENTION_SCORES.names() if not ATTENTION_SCORES[name].reads_query]
     expected = {(s, q, None if s in fixed else n, c) for s, q, n, c in expected}  # no normaliser changes their weights
@@ -259,6 +266,14 @@ def test_tables_of_mechanisms_cover_the_registries_once(mode, queries, normalize
     assert len({each.name for each in experiments}) == len(experiments)
     assert all((reversal.WEIGHTS in each.decoding) == (each.facts["score"] != "none") for each in experiments)
     assert {each.splits for each in experiments} == {"test test_long" if mode == "lengths" else "test"}
+
+
+def test_lengths_covers_what_attention_remembers():
+    registries = {"history": HISTORIES, "window": WINDOWS, "addressing": ADDRESSINGS}
+    own = [each.own for each in reversal.lengths()]
+    for kind, registry in registries.items():
+        for name in registry.names():
+            assert own.count(f"--attention-{kind} {name}") == 1
 
 
 def test_sampling_trains_with_and_without():
@@ -288,7 +303,7 @@ def test_options_of_an_experiment_come_last(checkout):
 def test_jobs_run_together_each_on_one_thread(checkout):
     result = checkout.run(JOBS="2", BREAK="together", OMP_NUM_THREADS="", NO_REPORT="1")
     assert result.returncode == 0, result.stderr
-    assert sorted(call.split()[0] for call in checkout.calls()) == ["generate"] * 4 + ["train"] * 2
+    assert sorted(call.split()[0] for call in checkout.calls()) == ["generate"] * 9 + ["train"] * 3
     assert set(checkout.calls_file.with_suffix(".threads").read_text().split()) == {"1"}
 
 

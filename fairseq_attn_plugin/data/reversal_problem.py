@@ -58,7 +58,8 @@ class ReversalProblem:
 
     The target is the source back to front (``order`` ``reverse``) or as it is (``copy``); the splits hold the same
     sources either way. ``None`` lengths follow the others: tests are as long as the training sentences, ``_long``
-    splits go from one more than the longest training length to twice that length.
+    splits go from one more than the longest training length to twice that length. A split whose name ends in a number,
+    such as ``test_200``, has sentences of so many symbols.
 
     Raises:
         ValueError: a setting that cannot be, with option, value and remedy.
@@ -76,6 +77,7 @@ class ReversalProblem:
     long_size: int = 1000
     long_min_length: Optional[int] = None
     long_max_length: Optional[int] = None
+    exact_size: int = 100
     seed: int = 1
     order: str = "reverse"
 
@@ -105,8 +107,12 @@ class ReversalProblem:
         """Size and lengths of a split of any name.
 
         Names that begin with ``train`` have the training size and lengths, those with ``valid`` the validation size and
-        the training lengths, all others the test size and lengths; names that end in ``_long`` have the long ones.
+        the training lengths, all others the test size and lengths; names that end in ``_long`` have the long ones, in ``_N``
+        just the length N.
         """
+        number = name.rpartition("_")[2]
+        if number.isdecimal() and not name.startswith(("train", "valid")):
+            return Split(self.exact_size, flag("exact_size"), int(number), int(number), "--gen-subset")
         if name.endswith("_long"):
             shortest = self.max_length + 1 if self.long_min_length is None else self.long_min_length
             longest = 2 * self.max_length if self.long_max_length is None else self.long_max_length

@@ -71,6 +71,10 @@ def accuracy_per_epoch(panels: Dict[str, List[Curve]]) -> Figure:
     return figure
 
 
+FAR = 5
+"""Lengths beyond so many times those of training have a logarithmic axis."""
+
+
 def accuracy_by_length(curves: List[Curve], trained: Tuple[int, int]) -> Figure:
     """Sentence accuracy in percent over the source length; the trained range of lengths is shaded.
 
@@ -86,6 +90,12 @@ def accuracy_by_length(curves: List[Curve], trained: Tuple[int, int]) -> Figure:
         _draw_curves(axes, curves, markersize=4, linewidth=1.5 if many else 2)
         axes.set(xlabel="source length in symbols", ylabel="sentences all right, in %", ylim=(-3, 112))
         axes.set_yticks(range(0, 101, 20))
+        longest = max(max(curve.x) for curve in curves)
+        if longest > FAR * trained[1]:
+            axes.set_xscale("log")
+            ticks = [length for length in (5, 10, 20, 50, 100, 200, 500, 1000, 2000) if length <= longest]
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            axes.minorticks_off()
         _draw_legend(figure, axes.lines)
     return figure
 

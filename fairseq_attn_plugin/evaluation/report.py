@@ -109,7 +109,7 @@ def _on_test(measure: Callable) -> Callable[[Run], Optional[float]]:
 
 
 def _sentences(shortest: int, longest: int) -> Column:
-    title = f"sentences, lengths {shortest}–{longest}"
+    title = f"sentences, lengths {shortest}–{longest}" if shortest < longest else f"sentences, length {longest}"
     return Column(title, lambda run: sentence_accuracy(of_lengths(run.sentences, shortest, longest)), 2)
 
 
@@ -124,13 +124,17 @@ _TEST = [
     Column("alignment accuracy", lambda run: alignment_accuracy(run.splits.get("test", []), run.order), 2),
 ]
 _ALL = _SIZE + _SECONDS + _TEST
+FAR = (50, 100, 200, 400, 1000, 2000)
+"""Lengths that ``extrapolation`` tests at."""
 _LENGTHS = ((5, 10), (11, 15), (16, 20), (21, 25), (26, 30), (31, 35), (36, 40))
 TABLES: Dict[str, List[Column]] = {
-    "compare": _ALL + [_sentences(15, 20), _sentences(21, 40)],
+    "compare": _ALL + [_sentences(15, 20), _sentences(21, 40), _sentences(200, 200)],
     "fifty": _ALL + [_sentences(1, 25), _sentences(26, 30)],
     "mechanisms": _ALL,
     "normalizers": _ALL,
     "lengths": _SECONDS + [_sentences(*lengths) for lengths in _LENGTHS],
+    "extrapolation": _SIZE + _SECONDS + [_sentences(length, length) for length in FAR],
+    "ten_symbols": _ALL + [_sentences(50, 50), _sentences(100, 100)],
     "guided": _ALL,
     "sampling": _ALL + [_sentences(1, 25), _sentences(26, 30), _sentences(31, 40), _sentences(41, 50)],
 }
@@ -139,9 +143,11 @@ PIVOTS = {mode: ("sentence accuracy", "alignment accuracy") for mode in ("mechan
 LINE = "score"
 """The fact that names a line of such a table; the others name its column."""
 ONE_SENTENCE = {"mechanisms": "test", "normalizers": "test", "guided": "test", "lengths": "test_long"}
+WITHOUT_MAPS = ("extrapolation",)
+"""Modes whose sentences are too long to be drawn."""
 """Modes whose heat maps show the same sentence once per group of runs, and its split; the others show those of the
 first group."""
-BY_LENGTH = ("compare", "fifty", "lengths", "sampling")
+BY_LENGTH = ("compare", "fifty", "lengths", "extrapolation", "sampling")
 
 
 def groups(runs: List[Run]) -> List[List[Run]]:
@@ -240,7 +246,9 @@ def write_report(mode: str, runs: List[Run], out, trained: Tuple[int, int]) -> s
 def pictures(mode: str, runs: List[Run], trained: Tuple[int, int]) -> dict:
     """Figures of a mode by file name (without .png); no heat maps if no run has weights that can be drawn."""
     test = ONE_SENTENCE.get(mode)
-    maps = one_sentence_of_each(runs, test) if test else some_sentences(runs[0].splits["test"])
+    maps = []
+    if mode not in WITHOUT_MAPS:
+        maps = one_sentence_of_each(runs, test) if test else some_sentences(runs[0].splits["test"])
     columns = len(pivot_titles([run.facts for run in runs])) if mode in PIVOTS else 4 if test else 3
     figures = {"attention": plots.attention_heat_maps(maps, columns)} if maps else {}
     if mode in BY_LENGTH:

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Callable, Dict, List
+from typing import Any, Callable, Dict, List
 
+from ..modules.attention.addressings import ADDRESSINGS
+from ..modules.attention.histories import HISTORIES
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
+from ..modules.attention.windows import WINDOWS
 from ..modules.recurrence.cells import CELLS
 
 COMMON = (
@@ -20,13 +23,22 @@ FIFTY_SYMBOLS = (
 SIX_PASSES = 2190  # updates, over FIFTY_SYMBOLS
 UPDATES = 660
 
+TO_THE_END = "--max-len-a 1 --max-len-b 10"
 GREEDY = "--beam 1 --scoring reversal --max-tokens 8000"
 BEAM = "--beam 5 --scoring reversal --max-tokens 8000"
+GREEDY_LONG = "--beam 1 --scoring reversal --max-tokens 40000"
 WEIGHTS = "--print-alignment soft"
 WITHOUT_ATTENTION = "--attention-score none"
 
+REMEMBERS = "--arch attn_lstm_shift"
+FAR = (50, 100, 200, 400, 1000, 2000)
+"""Lengths that ``extrapolation`` tests at."""
+
 FLAGS = {
     "score": "--attention-score",
+    "history": "--attention-history",
+    "window": "--attention-window",
+    "addressing": "--attention-addressing",
     "query": "--attention-query",
     "normalizer": "--attention-normalizer",
     "cell": "--cell",
@@ -53,6 +65,7 @@ class Experiment:
         shared: options of ``fairseq-train`` that the user may replace; they come before the user's.
         search: options of ``fairseq-generate`` that say how it searches.
         splits: names of the test splits that are decoded.
+        drawn: whether the attention weights are printed, where there are any.
     """
 
     name: str
@@ -61,11 +74,12 @@ class Experiment:
     shared: str = recipe()
     search: str = BEAM
     splits: str = "test"
+    drawn: bool = True
 
     @property
     def decoding(self) -> str:
-        """Options of ``fairseq-generate``; the attention weights are printed where there are any."""
-        return self.search if WITHOUT_ATTENTION in self.own else f"{self.search} {WEIGHTS}"
+        """Options of ``fairseq-generate``."""
+        return f"{self.search} {WEIGHTS}" if self.drawn and WITHOUT_ATTENTION not in self.own else self.search
 
     @property
     def line(self) -> str:
@@ -73,18 +87,19 @@ class Experiment:
         return "|".join([self.name, self.splits, self.shared, self.own, self.decoding])
 
 
-def of_facts(facts: Dict[str, str], **settings: str) -> Experiment:
+def of_facts(facts: Dict[str, str], **settings: Any) -> Experiment:
     """The experiment whose folder and options say no more than its facts."""
     own = " ".join(f"{FLAGS[name]} {value}" for name, value in facts.items())
     return Experiment("-".join(facts.values()), facts, own, **settings)
 
 
 def compare() -> List[Experiment]:
-    """With and without attention."""
-    splits = "test test_long"
+    """Without attention, with attention, with attention that remembers."""
+    settings: Dict[str, Any] = {"splits": "test test_long test_200", "search": f"{BEAM} {TO_THE_END}"}
     return [
-        Experiment("attention", {"model": "with attention"}, splits=splits),
-        Experiment("no_attention", {"model": "without attention"}, WITHOUT_ATTENTION, splits=splits),
+        Experiment("attention", {"model": "with attention"}, **settings),
+        Experiment("no_attention", {"model": "without attention"}, WITHOUT_ATTENTION, **settings),
+        Experiment("remembers", {"model": "attention that remembers"}, REMEMBERS, **settings),
     ]
 
 
@@ -93,7 +108,7 @@ def fifty() -> List[Experiment]:
     return [Experiment("fifty", {"model": "50 symbols"}, shared=recipe(FIFTY_SYMBOLS, updates=SIX_PASSES))]
 
 
-def short_sentences() -> Dict[str, str]:
+def short_sentences() -> Dict[str, Any]:
     """Settings of a mode with many trainings."""
     return {"shared": recipe("--reversal-min-length 5 --reversal-max-length 10", updates=400), "search": GREEDY}
 
@@ -124,9 +139,45 @@ def normalizers() -> List[Experiment]:
 
 
 def lengths() -> List[Experiment]:
-    """Every score on sentences up to twice as long as in training. A beam would measure hypotheses that stop early."""
-    scores = ["none", *ATTENTION_SCORES.names()]
-    return [of_facts({"score": score}, search=GREEDY, splits="test test_long") for score in scores]
+    """Every score, history, window and addressing on sentences up to twice as long as in training. A beam would measure
+    hypotheses that stop early."""
+    facts = [{"score": score} for score in ["none", *ATTENTION_SCORES.names()]]
+    facts += [{"history": name} for name in HISTORIES.names()]
+    facts += [{"window": name} for name in WINDOWS.names()]
+    facts += [{"addressing": name} for name in ADDRESSINGS.names()]
+    return [of_facts(each, search=GREEDY, splits="test test_long") for each in facts]
+
+
+def extrapolation() -> List[Experiment]:
+    """How far the length of the training sentences can be left behind: histories, windows and addressings in the model
+    of ``attn_lstm_shift``, greedy, and the addressing with a beam; and copying."""
+    splits = " ".join(f"test_{length}" for length in FAR)
+    room = f"--max-source-positions {FAR[-1] + 1} --max-target-positions {FAR[-1] + 1}"
+    search = f"{GREEDY_LONG} {TO_THE_END}"
+    greedy: Dict[str, Any] = {"shared": recipe(REMEMBERS, room), "search": search, "splits": splits, "drawn": False}
+    found = [
+        Experiment("content", {"model": "content alone"}, f"{REMEMBERS} --attention-addressing none", **greedy),
+        Experiment("shift", {"model": "shift"}, REMEMBERS, **greedy),
+        Experiment("shift-beam", {"model": "shift, beam 5"}, REMEMBERS, **{**greedy, "search": f"{BEAM} {TO_THE_END}"}),
+        Experiment("shift-copy", {"model": "shift, copy"}, f"{REMEMBERS} --reversal-order copy", **greedy),
+    ]
+    for name in ("location", "coverage"):
+        own = f"{REMEMBERS} --attention-addressing none --attention-history {name}"
+        found.append(Experiment(name, {"model": name}, own, **greedy))
+    own = f"{REMEMBERS} --attention-addressing monotonic --reversal-order copy"
+    found.append(Experiment("monotonic-copy", {"model": "monotonic, copy"}, own, **greedy))
+    return found
+
+
+def ten_symbols() -> List[Experiment]:
+    """The setting of Ray Chowdhury and Caragea (2023): trained on 5-10 of ten symbols, copied and back to front, tested
+    at 100."""
+    shared = recipe(REMEMBERS, "--reversal-symbols 10 --reversal-max-length 10")
+    settings = {"shared": shared, "search": f"{GREEDY_LONG} {TO_THE_END}", "splits": "test test_50 test_100"}
+    return [
+        Experiment(f"ten-{order}", {"model": order}, f"--reversal-order {order}", **settings)
+        for order in ("reverse", "copy")
+    ]
 
 
 def guided() -> List[Experiment]:
@@ -155,5 +206,7 @@ def sampling() -> List[Experiment]:
 
 
 MODES: Dict[str, Callable[[], List[Experiment]]] = {
-    mode.__name__: mode for mode in (compare, fifty, mechanisms, normalizers, lengths, guided, sampling)
+    mode.__name__: mode for mode in (
+        compare, fifty, mechanisms, normalizers, lengths, extrapolation, ten_symbols, guided, sampling
+    )
 }

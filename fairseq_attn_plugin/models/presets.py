@@ -181,9 +181,9 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         input_feeding="off",
         parameter_init="torch",
     ),
-    # the same with attention that goes on from where it was, from uniform weights, by the shift of Graves et al.
-    # (2014), eq. 7-9: whatever the length, the next position is one further; with the source word in the value, what
-    # stands there is found whatever the encoder's state has become on the way
+    # the same with attention that goes on from where it was, from uniform weights, by Graves et al.'s shift (2014),
+    # eq. 7-9: whatever the length, the next position is one further; with the source word in the value, what stands
+    # there is found whatever the encoder's state has become on the way
     "attn_lstm_shift": dict(
         encoder_embed_dim=64,
         encoder_hidden_size=64,

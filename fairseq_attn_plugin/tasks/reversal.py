@@ -62,6 +62,9 @@ class ReversalConfig(FairseqDataclass):
     reversal_long_max_length: Optional[int] = _option(
         "long_max_length", "longest sentence of those splits", "twice --reversal-max-length"
     )
+    reversal_exact_size: Optional[int] = _option(
+        "exact_size", "sentences in test_N and other splits named *_N, which have N symbols each"
+    )
     reversal_seed: Optional[int] = _option("seed", "seed of the data; --seed does not change them")
     reversal_order: Optional[ChoiceEnum(list(ORDERS))] = _option(  # type: ignore[valid-type]
         "order", "the target is the source back to front (reverse) or as it is (copy)"
