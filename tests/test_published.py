@@ -300,6 +300,11 @@ SIZES = {
     "attn_gru_location": ("gru", "uni", 1, 1, 256, 256, 256, 256, None, None, 256),
     # ENC_EMB_DIM = DEC_EMB_DIM = 256, ENC_HID_DIM = DEC_HID_DIM = 512
     "attn_gru_linear_readout": ("gru", "bi", 1, 1, 256, 512, 256, 512, 512, None, None),
+    # Chorowski et al. (2015): 3 layers of 256 a direction, a state of 256, 512 hidden units in the score
+    "attn_gru_chorowski": ("gru_reset_before", "bi", 3, 1, 256, 256, 256, 256, 512, 256, None),
+    # as their baselines
+    "attn_gru_coverage": ("gru_reset_before", "bi", 1, 1, 620, 1000, 620, 1000, 1000, 500, None),
+    "attn_lstm_local_p": ("lstm", "uni", 4, 4, 1000, 1000, 1000, 1000, None, 1000, None),
     # Chan et al. (2016), section 4.2: 3 pyramid layers of 256 a direction above one layer, 2 layers of 512
     "attn_lstm_pyramid": ("lstm", "bi", 4, 2, 256, 256, 256, 512, None, 512, None),
 }

@@ -4,30 +4,34 @@ from typing import Any, Dict, MutableMapping
 
 from fairseq.models import register_model_architecture
 
+# Luong et al. (2015), section 4.1, global attention with input feeding
+LUONG: Dict[str, Any] = dict(
+    encoder_embed_dim=1000, encoder_layers=4, decoder_embed_dim=1000, decoder_layers=4, dropout=0.2
+)
+
+# Bahdanau et al. (2015), appendix A and B.1, with s(i) in the readout as in its eq. 4 (A.2.2 prints s(i-1))
+BAHDANAU: Dict[str, Any] = dict(
+    cell="gru_reset_before",
+    dropout=0.0,
+    encoder_embed_dim=620,
+    encoder_hidden_size=1000,
+    encoder_direction="bi",
+    decoder_embed_dim=620,
+    decoder_hidden_size=1000,
+    bridge="backward",
+    attention_score="additive",
+    attention_query="previous",
+    input_feeding="off",
+    readout_inputs="state,word,context",
+    readout_activation="maxout",
+    readout_dim=500,
+)
+
 PRESETS: Dict[str, Dict[str, Any]] = {
     # Luong et al. (2015) in one layer: the dataclass's own defaults
     "attn_lstm": {},
-    # Luong et al. (2015), section 4.1, global attention with input feeding
-    "attn_lstm_luong": dict(
-        encoder_embed_dim=1000, encoder_layers=4, decoder_embed_dim=1000, decoder_layers=4, dropout=0.2
-    ),
-    # Bahdanau et al. (2015), appendix A and B.1, with s(i) in the readout as in its eq. 4 (A.2.2 prints s(i-1))
-    "attn_gru_bahdanau": dict(
-        cell="gru_reset_before",
-        dropout=0.0,
-        encoder_embed_dim=620,
-        encoder_hidden_size=1000,
-        encoder_direction="bi",
-        decoder_embed_dim=620,
-        decoder_hidden_size=1000,
-        bridge="backward",
-        attention_score="additive",
-        attention_query="previous",
-        input_feeding="off",
-        readout_inputs="state,word,context",
-        readout_activation="maxout",
-        readout_dim=500,
-    ),
+    "attn_lstm_luong": LUONG,
+    "attn_gru_bahdanau": BAHDANAU,
     # Zhang et al., Dive into Deep Learning (2023), section 11.4, with dropout on the top outputs as well; the decoder
     # of TensorFlow's tutorial has this structure, in one layer and with biases
     "attn_gru_d2l": dict(
@@ -88,6 +92,53 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         attention_score="additive",
         attention_query="previous",
         input_feeding="off",
+    ),
+    # Chorowski et al. (2015), section 2, eq. 8 and 9, sizes of section 4: filters over the last weights enter the
+    # score. For words in place of frames of speech: a filter spans 5 positions, not 201, and there are as many maxout
+    # units as numbers in a state, not 64. Nearest only: the output is made of s(i), not s(i-1); the first state, which
+    # is learned there, is zero
+    "attn_gru_chorowski": dict(
+        cell="gru_reset_before",
+        dropout=0.0,
+        encoder_embed_dim=256,
+        encoder_layers=3,
+        encoder_direction="bi",
+        decoder_embed_dim=256,
+        bridge="zero",
+        attention_score="additive",
+        attention_dim=512,
+        attention_query="previous",
+        input_feeding="off",
+        attention_history="location",
+        readout_activation="maxout",
+    ),
+    # Tu et al. (2016), section 3, the coverage that a network makes, with gates, ten numbers for each source word, in
+    # Bahdanau et al. (2015), which it is built on. Nearest only: the gates are those of torch's GRU
+    "attn_gru_coverage": dict(BAHDANAU, attention_history="gru_coverage"),
+    # Luong et al. (2015), section 3.2, local-p with D = 10, in the sizes of section 4.1. Nearest only: the Gaussian is
+    # added to the scores, as its logarithm; there it is a factor of the weights, which then do not sum to one
+    "attn_lstm_local_p": dict(LUONG, attention_window="local_p"),
+    # Raffel et al. (2017), section 2.2-2.4: expected alignment in training, at one token in search, energies with a
+    # norm and an offset; sizes, and the readout, which is left open there, are the defaults. Nearest only: the last
+    # token takes the weight of a step that stays nowhere, which has no context there
+    "attn_lstm_monotonic": dict(
+        attention_score="normed_additive",
+        attention_query="previous",
+        input_feeding="off",
+        attention_addressing="monotonic",
+        attention_monotonic_search="hard",
+    ),
+    # Graves et al. (2014), section 3.3: the addressing of one read head, by content and by location, with an LSTM as
+    # controller and an encoder's outputs as memory; sizes are the defaults. Nearest only: the key strength is learned
+    # once, not made at each step; the memory is mapped, too, before key and memory are compared
+    "attn_lstm_ntm_addressing": dict(
+        attention_score="cosine",
+        attention_dim=512,
+        attention_query="previous",
+        input_feeding="off",
+        attention_addressing="shift",
+        readout_inputs="state",
+        readout_activation="none",
     ),
     # the listener of Chan et al. (2016), sections 3.1 and 4.2, for long sources, as of characters: one bidirectional
     # layer and three that halve the length, so eight tokens share a position; the decoder, two layers of 512 that start

@@ -123,7 +123,7 @@ def start_weights(memory: AttentionMemory, start: str) -> Tensor:
     positions, lengths, _ = memory.places
     dtype = torch.promote_types(memory.values.dtype, torch.float32)
     if start == "uniform":
-        weights = (1.0 / lengths.clamp(min=1)).to(dtype).expand_as(positions)
+        weights = (1.0 / lengths.clamp(min=1).to(dtype)).expand_as(positions)
     else:
         weights = (positions == (lengths - 1 if start == "last" else 0)).to(dtype)
     return weights if memory.padding_mask is None else weights.masked_fill(memory.padding_mask, 0.0)
