@@ -36,9 +36,6 @@ FAR = (50, 100, 200, 400, 1000, 2000)
 
 FLAGS = {
     "score": "--attention-score",
-    "history": "--attention-history",
-    "window": "--attention-window",
-    "addressing": "--attention-addressing",
     "query": "--attention-query",
     "normalizer": "--attention-normalizer",
     "cell": "--cell",
@@ -141,11 +138,14 @@ def normalizers() -> List[Experiment]:
 def lengths() -> List[Experiment]:
     """Every score, history, window and addressing on sentences up to twice as long as in training. A beam would measure
     hypotheses that stop early."""
-    facts = [{"score": score} for score in ["none", *ATTENTION_SCORES.names()]]
-    facts += [{"history": name} for name in HISTORIES.names()]
-    facts += [{"window": name} for name in WINDOWS.names()]
-    facts += [{"addressing": name} for name in ADDRESSINGS.names()]
-    return [of_facts(each, search=GREEDY, splits="test test_long") for each in facts]
+    settings: Dict[str, Any] = {"search": GREEDY, "splits": "test test_long"}
+    found = [of_facts({"score": score}, **settings) for score in ["none", *ATTENTION_SCORES.names()]]
+    for registry in (HISTORIES, WINDOWS, ADDRESSINGS):
+        kind = registry.flag.rpartition("-")[2]
+        for name in registry.names():
+            own = f"{registry.flag} {name}"
+            found.append(Experiment(f"{kind}-{name}", {kind: f"{kind} {name}"}, own, **settings))
+    return found
 
 
 def extrapolation() -> List[Experiment]:
