@@ -286,6 +286,8 @@ def test_sampling_trains_with_and_without():
 
 @pytest.mark.parametrize("mode", reversal.MODES)
 def test_what_bash_splits_holds_nothing_that_it_would_split_elsewhere(mode):
+    names = [each.name for each in reversal.MODES[mode]()]
+    assert len(set(names)) == len(names), "a folder each"
     for each in reversal.MODES[mode]():
         assert each.line.count("|") == 4 and not set("*?[\n\\'\"") & set(each.line)
         assert each.name and " " not in each.name and " ".join(each.shared.split()) == each.shared

@@ -24,13 +24,14 @@ class System:
     Args:
         model: name that fairseq knows.
         options: of that model, beside the sizes, which follow from the workload.
-        searches_like: name of the system whose search is the same, where the two differ in training only; such a
-            system is measured when it is asked for by name.
+        searches_like: name of the system whose search is the same, where the two differ in training only.
+        usual: whether it is measured where none is asked for by name.
     """
 
     model: str
     options: Dict[str, Any] = field(default_factory=dict)
     searches_like: Optional[str] = None
+    usual: bool = True
 
 
 LUONG = dict(attention_score="general", attention_query="current")
@@ -41,13 +42,18 @@ SYSTEMS: Dict[str, System] = {
         "attn_rnn",
         dict(LUONG, input_feeding="on", scheduled_sampling="constant", scheduled_sampling_k=0.5),
         searches_like="feeding",
+        usual=False,
     ),
     "no-feeding": System("attn_rnn", dict(LUONG, input_feeding="off")),
     "additive": System(
         "attn_rnn", dict(attention_score="additive", attention_query="previous", input_feeding="off")
     ),
 }
-USUAL = tuple(name for name, system in SYSTEMS.items() if system.searches_like is None)
+for base in ("feeding", "additive"):  # what it costs that the attention remembers, beside the same model without
+    for axis, value in (("history", "coverage"), ("history", "location"), ("addressing", "shift")):
+        remembering = {**SYSTEMS[base].options, f"attention_{axis}": value}
+        SYSTEMS[f"{base}-{value}"] = System("attn_rnn", remembering, usual=False)
+USUAL = tuple(name for name, system in SYSTEMS.items() if system.usual)
 """Measured where none is asked for by name."""
 
 

@@ -107,8 +107,8 @@ class ReversalProblem:
         """Size and lengths of a split of any name.
 
         Names that begin with ``train`` have the training size and lengths, those with ``valid`` the validation size and
-        the training lengths, all others the test size and lengths; names that end in ``_long`` have the long ones, in ``_N``
-        just the length N.
+        the training lengths, all others the test size and lengths; names that end in ``_long`` have the long ones,
+        in ``_N`` just the length N.
         """
         number = name.rpartition("_")[2]
         if number.isdecimal() and not name.startswith(("train", "valid")):

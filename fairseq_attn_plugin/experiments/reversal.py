@@ -36,9 +36,6 @@ FAR = (50, 100, 200, 400, 1000, 2000)
 
 FLAGS = {
     "score": "--attention-score",
-    "history": "--attention-history",
-    "window": "--attention-window",
-    "addressing": "--attention-addressing",
     "query": "--attention-query",
     "normalizer": "--attention-normalizer",
     "cell": "--cell",
@@ -141,11 +138,14 @@ def normalizers() -> List[Experiment]:
 def lengths() -> List[Experiment]:
     """Every score, history, window and addressing on sentences up to twice as long as in training. A beam would measure
     hypotheses that stop early."""
-    facts = [{"score": score} for score in ["none", *ATTENTION_SCORES.names()]]
-    facts += [{"history": name} for name in HISTORIES.names()]
-    facts += [{"window": name} for name in WINDOWS.names()]
-    facts += [{"addressing": name} for name in ADDRESSINGS.names()]
-    return [of_facts(each, search=GREEDY, splits="test test_long") for each in facts]
+    settings: Dict[str, Any] = {"search": GREEDY, "splits": "test test_long"}
+    found = [of_facts({"score": score}, **settings) for score in ["none", *ATTENTION_SCORES.names()]]
+    for registry in (HISTORIES, WINDOWS, ADDRESSINGS):
+        kind = registry.flag.rpartition("-")[2]
+        for name in registry.names():
+            own = f"{registry.flag} {name}"
+            found.append(Experiment(f"{kind}-{name}", {kind: f"{kind} {name}"}, own, **settings))
+    return found
 
 
 def extrapolation() -> List[Experiment]:
@@ -173,7 +173,8 @@ def ten_symbols() -> List[Experiment]:
     """The setting of Ray Chowdhury and Caragea (2023): trained on 5-10 of ten symbols, copied and back to front, tested
     at 100."""
     shared = recipe(REMEMBERS, "--reversal-symbols 10 --reversal-max-length 10")
-    settings = {"shared": shared, "search": f"{GREEDY_LONG} {TO_THE_END}", "splits": "test test_50 test_100"}
+    search = f"{GREEDY_LONG} {TO_THE_END}"
+    settings: Dict[str, Any] = {"shared": shared, "search": search, "splits": "test test_50 test_100"}
     return [
         Experiment(f"ten-{order}", {"model": order}, f"--reversal-order {order}", **settings)
         for order in ("reverse", "copy")
@@ -194,7 +195,7 @@ def guided() -> List[Experiment]:
 def sampling() -> List[Experiment]:
     """With and without scheduled sampling: a true word with probability 1 at first, 0.75 after the last update."""
     long = "--reversal-long-min-length 31 --reversal-long-max-length 50"
-    settings = {"shared": recipe(FIFTY_SYMBOLS, long, updates=SIX_PASSES), "splits": "test test_long"}
+    settings: Dict[str, Any] = {"shared": recipe(FIFTY_SYMBOLS, long, updates=SIX_PASSES), "splits": "test test_long"}
     sampled = (
         "--scheduled-sampling linear --scheduled-sampling-k 1.0 --scheduled-sampling-slope 0.000114 "
         "--scheduled-sampling-floor 0.75"
