@@ -2,14 +2,16 @@
 
 usage, once a release: python tests/release_fixtures.py tests/fixtures/VERSION
 
-A folder holds ``models.pt`` and two checkpoints exactly as ``fairseq-train`` wrote them. ``models.pt`` has many more
-models, one for every preset and every registered part, packed: a file with a tensor for each parameter would be several
-times as large. A part that is new in a release gets a line in ``MECHANISMS``.
+Together the folders hold checkpoints exactly as ``fairseq-train`` wrote them, and many more models, one for every
+preset and every registered part, packed in ``models.pt``: a file with a tensor for each parameter would be several
+times as large. A part that is new in a release gets a line in ``MECHANISMS``. The folder of a release has what those
+before it do not have: models, and trainings, that are new or have other options or parameters than there.
 """
 
 import copy
 import subprocess
 import sys
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any, Dict, List
@@ -83,11 +85,21 @@ MECHANISMS = {
     "dense front": f"{BI} --bridge shared --encoder-front dense --encoder-output-dim 5 --readout-bias on",
     "pyramid": f"{BI} {DEEP} --bridge shared --encoder-front conv --encoder-front-activation relu --encoder-pyramid 1 "
     "--attention-value-inputs state,word --attention-score additive",
+    "coverage": f"{BI} --bridge linear --attention-history coverage --attention-heads 2 --attention-dim 6 "
+    "--attention-addressing monotonic",
+    "fertility": f"{BI} --bridge tanh --attention-score additive --attention-hidden-layers 2 --attention-value-dim 5 "
+    "--attention-history fertility --attention-fertility 3 --attention-window local_m --attention-window-width 2 "
+    "--attention-query previous",
+    "own past": f"{BI} --cell gru --bridge linear --attention-past on --attention-past-score additive "
+    "--attention-past-dim 4 --attention-past-normalizer sparsemax --attention-history location "
+    "--attention-history-over both --attention-key-value split",
+    "shift": f"{BI} --bridge linear --attention-addressing shift --attention-shift-width 5 "
+    "--attention-addressing-start last --attention-normalizer entmax15 --attention-heads 2 --input-feeding off",
     "scheduled sampling": f"{BI} --bridge tanh --input-feeding off --scheduled-sampling inverse_sigmoid "
     "--scheduled-sampling-k 9 --parameter-init torch --attention-dropout 0.1",
 }
-"""Combinations off the presets, with every score, cell, front, bridge, normaliser and activation, and what else has
-weights or enters a step."""
+"""Combinations off the presets, with every score, cell, front, bridge, normaliser and activation, history, window and
+addressing, and what else has weights or enters a step."""
 
 TRAINING = (
     f"{TASK} --reversal-train-size 24 --reversal-valid-size 8 --dropout 0 --optimizer adam --lr 0.1 --batch-size 8 "
@@ -104,17 +116,54 @@ MORE_UPDATES = 8
 
 
 def main(folder: Path) -> None:
-    """Writes the fixtures of the version that is installed into ``folder``."""
+    """Writes the fixtures of the version that is installed into ``folder``, those of earlier ones beside it."""
+    earlier = [read(path) for path in sorted(folder.parent.glob("*/models.pt"))]
     folder.mkdir(parents=True)
     batches = [batch((6, 1, 5, 3), (4, 5, 2, 3), left_pad=False), batch((2, 7, 1), (5, 1, 4), left_pad=True)]
     given = {arch: f"--arch {arch} {sizes}" for arch, sizes in PRESETS.items()}
     given.update({name: f"--arch attn_lstm {mechanism}" for name, mechanism in MECHANISMS.items()})
-    models = {name: packed_model(words, batches) for name, words in given.items()}
-    trained = {name: packed_outputs(*load(train(folder, name, words)), batches) for name, words in TRAINED.items()}
-    task = OmegaConf.to_container(config(f"{TASK} --arch attn_lstm").task, resolve=True, enum_to_str=True)
-    content = dict(task=task, batches=batches, models=models, trained=trained, resumed=resume(folder, "attn_lstm"))
-    torch.save(content, folder / "models.pt")
+    held = [content["models"] for content in earlier]
+    models = {
+        name: packed_model(words, batches)
+        for name, words in given.items()
+        if not any(name in models and is_held(words, models[name]) for models in held)
+    }
+    new = {name: words for name, words in TRAINED.items() if not any(name in content["trained"] for content in earlier)}
+    trained = {name: packed_outputs(*load(train(folder, name, words)), batches) for name, words in new.items()}
+    resumed = resume(folder, "attn_lstm") if "attn_lstm" in new else None
+    task = container(config(f"{TASK} --arch attn_lstm").task)
+    write(dict(task=task, batches=batches, models=models, trained=trained, resumed=resumed), folder / "models.pt")
     print(f"{folder}: {sum(path.stat().st_size for path in folder.iterdir())} bytes")
+
+
+def write(content: Dict[str, Any], path: Path) -> None:
+    """As torch.save does, but compressed."""
+    torch.save(content, path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+
+
+def read(path: Path) -> Dict[str, Any]:
+    """What ``models.pt`` of a release holds."""
+    return torch.load(path, weights_only=True)
+
+
+def is_held(words: str, model: Dict[str, Any]) -> bool:
+    """Whether a model of these options is the same as a packed one: options that are new since have their defaults, and
+    names and shapes of the parameters are the same."""
+    cfg, default = (container(config(f"{TASK} {text}").model) for text in (words, "--arch attn_rnn"))
+    task = tasks.setup_task(config(f"{TASK} {words}").task)
+    state = task.build_model(config(f"{TASK} {words}").model).state_dict()
+    shapes = {name: list(value.shape) for name, value in state.items()}
+    return {**default, **model["options"]} == cfg and shapes == model["parameters"]["shapes"]
+
+
+def container(cfg) -> Dict[str, Any]:
+    """A config in plain types."""
+    return OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
 
 
 def packed_model(words: str, batches: List[dict]) -> Dict[str, Any]:
@@ -131,12 +180,13 @@ def packed_model(words: str, batches: List[dict]) -> Dict[str, Any]:
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.9)
+                parameter.mul_(64).round_().div_(64)  # a third of the size, compressed
         if is_steady(task, model, batches):
             break
     else:
         raise ValueError(f"{words}: no seed gives the same to 1e-5 after a change of the last bits of the weights")
-    cfg = OmegaConf.to_container(cfg.model, resolve=True, enum_to_str=True)
-    return dict(options=cfg, parameters=pack(model.state_dict()), outputs=packed_outputs(task, model, batches))
+    parameters, given = pack(model.state_dict()), packed_outputs(task, model, batches)
+    return dict(options=container(cfg.model), parameters=parameters, outputs=given)
 
 
 @torch.no_grad()
