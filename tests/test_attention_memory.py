@@ -9,7 +9,7 @@ from fairseq_attn_plugin.modules.attention.attention import Attention
 from fairseq_attn_plugin.modules.attention.histories import HISTORIES
 from fairseq_attn_plugin.modules.attention.memory import AttentionMemory
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
-from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, CosineScore, DotScore
+from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES, CosineScore, DotScore, ScaledDotScore
 from fairseq_attn_plugin.modules.attention.windows import WINDOWS
 
 B, T, S, Q, M = 4, 5, 6, 3, 3
@@ -156,6 +156,10 @@ class Farther(Squashed):
     """Nothing of its own."""
 
 
+class Between(ScaledDotScore, Squashed):
+    """The method that it inherits is linear, and calls one that is not."""
+
+
 class Cubed(CosineScore):
     """Calls what is linear, and is not."""
 
@@ -181,7 +185,7 @@ def squashed_object():
 
 SCORES_OF_HISTORY = {
     **{name: lambda name=name: ATTENTION_SCORES[name](Q, M) for name in ("dot", "scaled_dot", "cosine", "general")},
-    **{cls.__name__: lambda cls=cls: cls(Q, M) for cls in (Squashed, Farther, Cubed, SaysSo)},
+    **{cls.__name__: lambda cls=cls: cls(Q, M) for cls in (Squashed, Farther, Between, Cubed, SaysSo)},
     "a method of the object": squashed_object,
 }
 
@@ -191,6 +195,7 @@ SCORES_OF_HISTORY = {
 def test_a_history_is_part_of_the_keys_of_any_score(score, history):
     """Also of a subclass that is not linear in them as its parent is; each step's keys made anew are the reference."""
     made = attention(SCORES_OF_HISTORY[score](), history=history)
+    assert made.score.adds_up() == (score in ("dot", "scaled_dot", "cosine", "general", "SaysSo"))
     query, values, _ = inputs()
     _, found = steps(made, query, values, None)
     memory = AttentionMemory(values, values)

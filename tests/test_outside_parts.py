@@ -176,6 +176,13 @@ def test_a_part_from_outside_computes_the_same_everywhere(what, register):
         assert_beams_have_the_scores_of_teacher_forcing(model, task, source, lengths, 1e-5)
 
 
+def test_a_score_without_a_size_of_its_own_has_none_over_the_past(register):
+    register(ATTENTION_SCORES, type("Sized", (Squashed,), {"options": (), "needs_equal_sizes": False}))
+    with pytest.raises(ValueError, match="--attention-past-dim 4: --attention-past-score outside does not project"):
+        build(attention_past="on", attention_past_score="outside", attention_past_dim=4)
+    build(attention_past="on", attention_past_score="outside")
+
+
 def test_rows_that_move_take_along_what_was_remembered(register):
     register(ATTENTION_SCORES, TiredScore)
     task = toy_task()

@@ -177,6 +177,11 @@ def _check_past(cfg, sizes: Sizes) -> None:
             "with its earlier ones; add state, or use --attention-past off"
         )
     query, size_option = sum(sizes.query.values()), score.size_option()
+    if cfg.attention_past_dim is not None and size_option != ATTENTION_DIM:
+        raise ValueError(
+            f"--attention-past-dim {cfg.attention_past_dim}: --attention-past-score {cfg.attention_past_score} does "
+            "not project to a size; leave it out"
+        )
     options = {ATTENTION_DIM.name: cfg.attention_past_dim, "decoder_hidden_size": sizes.decoder}
     size = size_option.value(options) if size_option == ATTENTION_DIM else None
     if score.needs_equal_sizes and size is None and query != sizes.decoder:

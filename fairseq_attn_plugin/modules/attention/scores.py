@@ -107,8 +107,8 @@ class AttentionScore(nn.Module):
     """False where keys are no vectors made of the values, so that nothing can be added to them."""
 
     linear_in_keys: ClassVar[bool] = False
-    """True where ``forward`` of this very class has e(q, k + k') = e(q, k) + e(q, k'). It speaks for no subclass with a
-    ``forward`` of its own; see :meth:`adds_up`."""
+    """True where ``forward`` of this very class has e(q, k + k') = e(q, k) + e(q, k'). It speaks for no other class
+    that has a ``forward``; see :meth:`adds_up`."""
 
     remembers: ClassVar[bool] = False
     """True where a step depends on those before, see ``Attention``."""
@@ -127,10 +127,11 @@ class AttentionScore(nn.Module):
         return size is not None and cls.size_option() == ATTENTION_DIM
 
     def adds_up(self) -> bool:
-        """Whether what stands in ``linear_in_keys`` holds of this object."""
-        owner = next(cls for cls in type(self).__mro__ if "linear_in_keys" in vars(cls))
-        unchanged = type(self).forward is owner.forward and "forward" not in vars(self)  # type: ignore[attr-defined]
-        return self.linear_in_keys and unchanged and not self.remembers
+        """Whether what stands in ``linear_in_keys`` holds of this object: every class whose ``forward`` may be called
+        says so itself."""
+        classes = type(self).__mro__[: type(self).__mro__.index(AttentionScore)]
+        linear = all(vars(cls).get("linear_in_keys", False) for cls in classes if "forward" in vars(cls))
+        return self.linear_in_keys and linear and "forward" not in vars(self) and not self.remembers
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """B×T×Q queries, B×S×A keys → B×T×S scores, at least one of them finite; padding is masked later."""
