@@ -92,7 +92,7 @@ def of_facts(facts: Dict[str, str], **settings: Any) -> Experiment:
 
 def compare() -> List[Experiment]:
     """Without attention, with attention, with attention that remembers."""
-    settings: Dict[str, Any] = {"splits": "test test_long test_200", "search": f"{BEAM} {TO_THE_END}"}
+    settings: Dict[str, Any] = {"splits": "test test_long test_200", "search": f"{GREEDY} {TO_THE_END}"}
     return [
         Experiment("attention", {"model": "with attention"}, **settings),
         Experiment("no_attention", {"model": "without attention"}, WITHOUT_ATTENTION, **settings),
