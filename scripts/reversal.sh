@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on the reversal task, decodes unseen sequences with beam search, prints a table and draws pictures.
+# Trains on the reversal task, decodes unseen sequences, prints a table and draws pictures.
 #
 # usage: bash scripts/reversal.sh [MODE] [OPTION ...]
 #   compare      without attention, with attention, and with attention that remembers, letters a-d, lengths 5-20,

@@ -143,10 +143,10 @@ PIVOTS = {mode: ("sentence accuracy", "alignment accuracy") for mode in ("mechan
 LINE = "score"
 """The fact that names a line of such a table; the others name its column."""
 ONE_SENTENCE = {"mechanisms": "test", "normalizers": "test", "guided": "test", "lengths": "test_long"}
-WITHOUT_MAPS = ("extrapolation",)
-"""Modes whose sentences are too long to be drawn."""
 """Modes whose heat maps show the same sentence once per group of runs, and its split; the others show those of the
 first group."""
+WITHOUT_MAPS = ("extrapolation",)
+"""Modes whose sentences are too long to be drawn."""
 BY_LENGTH = ("compare", "fifty", "lengths", "extrapolation", "sampling")
 
 

@@ -26,7 +26,7 @@ UPDATES = 660
 TO_THE_END = "--max-len-a 1 --max-len-b 10"
 GREEDY = "--beam 1 --scoring reversal --max-tokens 8000"
 BEAM = "--beam 5 --scoring reversal --max-tokens 8000"
-GREEDY_LONG = "--beam 1 --scoring reversal --max-tokens 40000"
+GREEDY_FAR = f"--beam 1 --scoring reversal --max-tokens 40000 {TO_THE_END}"
 WEIGHTS = "--print-alignment soft"
 WITHOUT_ATTENTION = "--attention-score none"
 
@@ -153,8 +153,8 @@ def extrapolation() -> List[Experiment]:
     of ``attn_lstm_shift``, greedy, and the addressing with a beam; and copying."""
     splits = " ".join(f"test_{length}" for length in FAR)
     room = f"--max-source-positions {FAR[-1] + 1} --max-target-positions {FAR[-1] + 1}"
-    search = f"{GREEDY_LONG} {TO_THE_END}"
-    greedy: Dict[str, Any] = {"shared": recipe(REMEMBERS, room), "search": search, "splits": splits, "drawn": False}
+    shared = recipe(REMEMBERS, room)
+    greedy: Dict[str, Any] = {"shared": shared, "search": GREEDY_FAR, "splits": splits, "drawn": False}
     found = [
         Experiment("content", {"model": "content alone"}, f"{REMEMBERS} --attention-addressing none", **greedy),
         Experiment("shift", {"model": "shift"}, REMEMBERS, **greedy),
@@ -173,8 +173,7 @@ def ten_symbols() -> List[Experiment]:
     """The setting of Ray Chowdhury and Caragea (2023): trained on 5-10 of ten symbols, copied and back to front, tested
     at 100."""
     shared = recipe(REMEMBERS, "--reversal-symbols 10 --reversal-max-length 10")
-    search = f"{GREEDY_LONG} {TO_THE_END}"
-    settings: Dict[str, Any] = {"shared": shared, "search": search, "splits": "test test_50 test_100"}
+    settings: Dict[str, Any] = {"shared": shared, "search": GREEDY_FAR, "splits": "test test_50 test_100"}
     return [
         Experiment(f"ten-{order}", {"model": order}, f"--reversal-order {order}", **settings)
         for order in ("reverse", "copy")

@@ -9,7 +9,7 @@ from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES
 from ..modules.options import arguments, flag
 from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
-from .config import REGISTRIES, all_options, attention_options, option_of
+from .config import REGISTRIES, all_options, attention_options, memory_options, option_of
 from .sizes import Sizes
 
 
@@ -156,10 +156,10 @@ def _check_memory(cfg, sizes: Sizes) -> None:
     if cfg.attention_past == "on":
         _check_past(cfg, sizes)
         return
-    for name, neutral in (("score", "general"), ("normalizer", "softmax"), ("dim", None)):
-        value = cfg[f"attention_past_{name}"]
-        if value not in (None, neutral):
-            given = f"{flag(f'attention_past_{name}')} {value}"
+    for option in memory_options():
+        value = cfg[option.name]
+        if option.name.startswith("attention_past_") and not option.says_nothing(value):
+            given = f"{option.flag} {value}"
             raise ValueError(f"{given}: --attention-past is off; leave it out, or use --attention-past on")
 
 

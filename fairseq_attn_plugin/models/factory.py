@@ -1,6 +1,6 @@
 """From options to modules: what ``build_model`` puts together."""
 
-from typing import Optional, Tuple, Union
+from typing import Any, Mapping, Optional, Tuple, Union
 
 from torch import nn
 
@@ -17,6 +17,7 @@ from ..modules.options import arguments
 from ..modules.recurrence.cells import CELLS, RecurrentLayer
 from ..modules.recurrence.shared_products import Linear
 from ..modules.recurrence.stack import RecurrentStack
+from ..modules.registry import Registry
 from ..modules.scheduled_sampling import SCHEDULES, ScheduledSampling
 from .bridge import BRIDGES, Bridge
 from .decoder import AttnRNNDecoder
@@ -24,7 +25,7 @@ from .decoder_step import DecoderStep
 from .dropout import Dropout
 from .embedding import INIT_BOUND, build_embeddings
 from .encoder import RNNEncoder
-from .encoder_fronts import ENCODER_FRONTS, EncoderFront
+from .encoder_fronts import ENCODER_FRONTS
 from .precision import MATMUL_DTYPES
 from .sizes import Sizes
 
@@ -40,7 +41,7 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
     encoder = RNNEncoder(
         task.source_dictionary,
         embed_source,
-        build_encoder_front(cfg, sizes),
+        _part(ENCODER_FRONTS, cfg.encoder_front, cfg, sizes.source_word),
         build_encoder_recurrence(cfg, sizes, keys),
         None if sizes.output is None else nn.Linear(sizes.encoder, sizes.output, bias=False),
         Combination(sizes.values),
@@ -84,56 +85,57 @@ def build_attention(cfg, sizes: Sizes) -> Tuple[Optional[nn.Module], Optional[An
     return HeadKeys(keys), MultiHeadAttention(attentions, sizes.value)
 
 
+def _part(registry: Registry, name: str, cfg, *sizes: int):
+    """The part that is called so in its table, of these sizes; None for ``none``."""
+    part_class = registry.get(name)
+    return None if part_class is None else part_class(*sizes, **arguments(part_class.options, cfg))
+
+
 def _build_head(cfg, sizes: Sizes) -> Tuple[nn.Module, Attention]:
     """Key half and attention of one head, which has its share of keys and values."""
     query, heads, values = sum(sizes.query.values()), cfg.attention_heads, dict(cfg)
-    size_option = ATTENTION_SCORES[cfg.attention_score].size_option()
-    if heads > 1 and size_option == ATTENTION_DIM:
+    if heads > 1 and ATTENTION_SCORES[cfg.attention_score].size_option() == ATTENTION_DIM:
         values[ATTENTION_DIM.name] = sizes.key // heads
-    keys, score = build_score(cfg.attention_score, query, sizes.found, values)
+    keys, attention, key = _build_scored(cfg.attention_score, cfg.attention_normalizer, query, sizes.found, values, cfg)
+    attention.history = _part(HISTORIES, cfg.attention_history, cfg, key, sizes.value // heads, query)
+    attention.window = _part(WINDOWS, cfg.attention_window, cfg, query)
+    attention.addressing = _part(ADDRESSINGS, cfg.attention_addressing, cfg, query)
+    return keys, attention
+
+
+def _build_scored(
+    name: str, normalizer: str, query: int, value: int, values: Mapping[str, Any], cfg
+) -> Tuple[nn.Module, Attention, int]:
+    """Key half, attention of score and normaliser alone, and A.
+
+    Args:
+        name: of the score.
+        normalizer: its name.
+        query: Q, size of a query.
+        value: of what the keys are made of.
+        values: of the score's options.
+    """
+    keys, score = build_score(name, query, value, values)
+    size_option = score.size_option()
     key = None if size_option is None else size_option.value(values)
-    projection = Linear(query, key, bias=False) if key is not None and score.projects_query(key) else None
-
-    def part(registry, name: str, *arguments_before):
-        part_class = registry.get(name)
-        return None if part_class is None else part_class(*arguments_before, **arguments(part_class.options, cfg))
-
     attention = Attention(
         score,
-        part(NORMALIZERS, cfg.attention_normalizer),
-        projection,
+        _part(NORMALIZERS, normalizer, cfg),
+        Linear(query, key, bias=False) if key is not None and score.projects_query(key) else None,
         Dropout(cfg.attention_dropout, module_name="Attention"),
-        history=part(HISTORIES, cfg.attention_history, key or sizes.found, sizes.value // heads, query),
-        window=part(WINDOWS, cfg.attention_window, query),
-        addressing=part(ADDRESSINGS, cfg.attention_addressing, query),
     )
-    return keys, attention
+    return keys, attention, key or value
 
 
 def build_past(cfg, sizes: Sizes) -> Optional[OwnPast]:
     """Attention over the decoder's own states; the options of its score have their defaults."""
     if cfg.attention_past == "off":
         return None
-    query = sum(sizes.query.values())
     values = {option.name: option.default for option in ATTENTION_SCORES.options()}
     values.update(attention_dim=cfg.attention_past_dim, decoder_hidden_size=sizes.decoder)
-    keys, score = build_score(cfg.attention_past_score, query, sizes.decoder, values)
-    size_option = score.size_option()
-    key = None if size_option is None else size_option.value(values)
-    normalizer_class = NORMALIZERS[cfg.attention_past_normalizer]
-    attention = Attention(
-        score,
-        normalizer_class(**arguments(normalizer_class.options, cfg)),
-        Linear(query, key, bias=False) if key is not None and score.projects_query(key) else None,
-        Dropout(cfg.attention_dropout, module_name="Attention"),
-    )
+    score, normalizer, query = cfg.attention_past_score, cfg.attention_past_normalizer, sum(sizes.query.values())
+    keys, attention, _ = _build_scored(score, normalizer, query, sizes.decoder, values, cfg)
     return OwnPast(keys, attention, sizes.decoder)
-
-
-def build_encoder_front(cfg, sizes: Sizes) -> Optional[EncoderFront]:
-    """What stands before the encoder's layers; None where nothing does."""
-    front_class = ENCODER_FRONTS.get(cfg.encoder_front)
-    return None if front_class is None else front_class(sizes.source_word, **arguments(front_class.options, cfg))
 
 
 def build_encoder_recurrence(cfg, sizes: Sizes, keys: Optional[nn.Module]) -> RecurrentStack:
@@ -209,10 +211,9 @@ def build_vocabulary(cfg, sizes: Sizes, embed_tokens: nn.Embedding) -> Tuple[Opt
 
 def build_scheduled_sampling(cfg) -> Optional[ScheduledSampling]:
     """None where the decoder always reads the true words."""
-    schedule_class = SCHEDULES.get(cfg.scheduled_sampling)
-    if schedule_class is None:
+    schedule = _part(SCHEDULES, cfg.scheduled_sampling, cfg)
+    if schedule is None:
         return None
-    schedule = schedule_class(**arguments(schedule_class.options, cfg))
     return ScheduledSampling(schedule, cfg.scheduled_sampling_floor, cfg.scheduled_sampling_word == "sample")
 
 

@@ -33,9 +33,6 @@ class Sizes:
     value_dim: Optional[int]
     """M of values that are mapped; None = what the attention finds, as it is."""
 
-    past: int
-    """Of the context of the decoder's own past; 0 without."""
-
     query: Dict[str, int]
     """Of a query, Q; empty without attention."""
 
@@ -87,10 +84,9 @@ class Sizes:
         output, half = cfg.encoder_output_dim, 2 if cfg.attention_key_value == "split" else 1
         sources = {"state": (output or encoder) // half, "word": cfg.encoder_embed_dim * 2**cfg.encoder_pyramid}
         values = subset("attention_value_inputs", cfg.attention_value_inputs, sources)
-        heads = cfg.attention_heads > 1
-        value_dim = cfg.attention_value_dim or (sum(values.values()) if heads else None)
-        past = cfg.decoder_hidden_size if cfg.attention_past == "on" else 0
-        context = (value_dim or sum(values.values())) + past
+        heads, found = cfg.attention_heads > 1, sum(values.values())
+        value_dim = cfg.attention_value_dim or (found if heads else None)
+        context = (value_dim or found) + (cfg.decoder_hidden_size if cfg.attention_past == "on" else 0)
         known = {"state": cfg.decoder_hidden_size, "word": cfg.decoder_embed_dim, "context": context}
         score = ATTENTION_SCORES.get(cfg.attention_score)
         asked = {**known, "language": cfg.encoder_embed_dim}
@@ -112,7 +108,6 @@ class Sizes:
             output=output,
             values=values,
             value_dim=value_dim,
-            past=past,
             query=query,
             key=key,
             readout_inputs=readout_inputs,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import field
 from typing import Any, Dict, Iterator, List, Optional
 
+from fairseq.tasks import FairseqTask
 from torch import Tensor
 
 from ..evaluation import metrics
@@ -97,3 +98,27 @@ def log_attention(logging_outputs: List[dict]) -> None:
     for name, function, part, whole in LOGGED:
         if total.get(SUMS[whole]):
             log_of_sums(name, function, SUMS[part], SUMS[whole])
+
+
+class ReportsAttention(FairseqTask):
+    """To be inherited before a fairseq task whose config has ``report_attention``: validation reports the attention."""
+
+    def build_model(self, cfg, from_checkpoint=False):
+        """fairseq's; a ValueError where a report is asked for of a model without attention."""
+        model = super().build_model(cfg, from_checkpoint)
+        if self.cfg.report_attention:
+            check_attention(model)
+        return model
+
+    def valid_step(self, sample, model, criterion):
+        """fairseq's, and the sums behind the report."""
+        with watched(model, self.cfg.report_attention) as watch:
+            loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
+        if self.cfg.report_attention:
+            logging_output.update(attention_sums(watch, sample, self.source_dictionary, self.target_dictionary))
+        return loss, sample_size, logging_output
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        """fairseq's, and the report."""
+        super().reduce_metrics(logging_outputs, criterion)
+        log_attention(logging_outputs)

@@ -14,7 +14,7 @@ from omegaconf import II
 from ..data.data_folder import UNKNOWN, dictionary_file, read_data_settings
 from ..data.segmenter import Segmenter
 from ..evaluation import metrics
-from .attention_report import attention_sums, check_attention, log_attention, report_attention_field, watched
+from .attention_report import ReportsAttention, report_attention_field
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
@@ -62,7 +62,7 @@ class AttnTranslationConfig(TranslationConfig):
 
 
 @register_task("attn_translation", dataclass=AttnTranslationConfig)
-class AttnTranslationTask(EverySentence, TranslationTask):
+class AttnTranslationTask(EverySentence, ReportsAttention, TranslationTask):
     """Translation from a data folder of ``data-prep/``, or from a model's folder, which has the same files.
 
     ``data.json`` says which languages, dictionaries and sentencepiece models there are. They are checked when the task
@@ -177,8 +177,6 @@ class AttnTranslationTask(EverySentence, TranslationTask):
                 mine = _identity(self.settings)
                 _check_identity(saved, "the checkpoint", mine, self.folder, f", or {resumed.remedy}")
         model = super().build_model(cfg, from_checkpoint)
-        if self.cfg.report_attention:
-            check_attention(model)
         if self.cfg.translation_valid_beam:
             self._generator = self.build_generator([model], self._search)
         return model
@@ -193,10 +191,7 @@ class AttnTranslationTask(EverySentence, TranslationTask):
 
     def valid_step(self, sample, model, criterion):
         """Loss, and the statistics behind the scores: every sentence is decoded once."""
-        with watched(model, self.cfg.report_attention) as watch:
-            loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
-        if self.cfg.report_attention:
-            logging_output.update(attention_sums(watch, sample, self.source_dictionary, self.target_dictionary))
+        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
         if self._generator is not None:
             found = self.inference_step(self._generator, [model], sample)
             hypotheses = [self._text(each[0]["tokens"], UNKNOWN) if each else "" for each in found]
@@ -238,7 +233,6 @@ class AttnTranslationTask(EverySentence, TranslationTask):
         References are the split's target tokens, detokenised; an unknown token in them matches nothing.
         """
         super().reduce_metrics(logging_outputs, criterion)
-        log_attention(logging_outputs)
         for score in SCORES:
             if log_sums(logging_outputs, SUMS[score.name]):
                 log_of_sums(score.name, score.score, *SUMS[score.name])

@@ -15,7 +15,7 @@ from ..data.reversal_dataset import ReversalDataset
 from ..data.reversal_generator import gold_positions
 from ..data.reversal_problem import ORDERS, TRAIN_DATA, ReversalProblem, flag, parse_symbols
 from ..evaluation import metrics
-from .attention_report import attention_sums, check_attention, log_attention, report_attention_field, watched
+from .attention_report import ReportsAttention, report_attention_field
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
@@ -94,7 +94,7 @@ class ReversalConfig(FairseqDataclass):
 
 
 @register_task("reversal", dataclass=ReversalConfig)
-class ReversalTask(EverySentence, FairseqTask):
+class ReversalTask(EverySentence, ReportsAttention, FairseqTask):
     """Source: symbols and ``</s>``; target: the symbols back to front, or by option as they are, and ``</s>``. Both
     sides share one dictionary.
 
@@ -281,8 +281,6 @@ class ReversalTask(EverySentence, FairseqTask):
             self._restore_for_training()
         self.problem()  # contradictions come out before the model
         model = super().build_model(cfg, from_checkpoint)
-        if self.cfg.report_attention:
-            check_attention(model)
         self._model_error = getattr(model, "alignment_loss_error", None)
         self._generator = self.build_generator([model], self._search)
         return model
@@ -297,10 +295,7 @@ class ReversalTask(EverySentence, FairseqTask):
 
     def valid_step(self, sample, model, criterion):
         """Loss, and the sums behind the accuracies: every sentence is decoded, by default greedily."""
-        with watched(model, self.cfg.report_attention) as watch:
-            loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
-        if self.cfg.report_attention:
-            logging_output.update(attention_sums(watch, sample, self.source_dictionary, self.target_dictionary))
+        loss, sample_size, logging_output = super().valid_step(sample, model, criterion)
         hypotheses = self.inference_step(self._generator, [model], sample)
         for name, value in self._sums(sample, [h[0] if h else None for h in hypotheses]).items():
             logging_output["_reversal_" + name] = float(value)
@@ -331,7 +326,6 @@ class ReversalTask(EverySentence, FairseqTask):
         that the model sees, is the right one; a position that the hypothesis does not reach is wrong.
         """
         super().reduce_metrics(logging_outputs, criterion)
-        log_attention(logging_outputs)
         total = log_sums(logging_outputs, ["_reversal_" + name for name in SUMS])
         if total.get("_reversal_sentences"):
             _log_ratio("token_accuracy", metrics.token_accuracy, "distance", "length")

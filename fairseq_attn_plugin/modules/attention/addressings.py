@@ -14,6 +14,7 @@ from ..options import Option, finite, odd
 from ..recurrence.shared_products import Linear, once
 from ..registry import Registry
 from .memory import AttentionMemory
+from .normalizers import Softmax
 
 SHIFT_WIDTH = Option(
     "attention_shift_width",
@@ -147,6 +148,7 @@ class ShiftAddressing(AttentionAddressing):
     def __init__(self, query_dim: int, width: int = 3, start: str = "uniform"):
         super().__init__(query_dim)
         self.width, self.start = width, start
+        self.softmax = Softmax()
         self.maps = Linear(query_dim, width + 2)  # of g, γ and the shifts, from the most negative one on
 
     def first(self, memory: AttentionMemory) -> Tensor:
@@ -161,17 +163,8 @@ class ShiftAddressing(AttentionAddressing):
         neighbours = mixed.gather(2, sources.expand(-1, mixed.size(1), -1)).unflatten(2, (self.width, -1))
         moved = (torch.softmax(shifts, dim=2).unsqueeze(3) * neighbours).sum(dim=2)
         powers = (1 + F.softplus(sharpness)) * torch.log(moved + 1e-9)
-        addressed = softmax_over_tokens(powers, memory.padding_mask)
+        addressed = self.softmax(powers, memory.padding_mask)
         return addressed, addressed
-
-
-def softmax_over_tokens(scores: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
-    """B×n×S scores → weights, zero on padding, also where all is padding."""
-    if padding_mask is None:
-        return torch.softmax(scores, dim=2)
-    mask = padding_mask.unsqueeze(1)
-    lowest = torch.finfo(scores.dtype).min  # not -inf: a row that is all padding has no NaN
-    return torch.softmax(scores.masked_fill(mask, lowest), dim=2).masked_fill(mask, 0.0)
 
 
 def _shifted_columns(positions: Tensor, lengths: Tensor, columns: Tensor, width: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..carry import tree_map
+from ..recurrence.padding import token_columns, token_positions
 from ..recurrence.pyramid import SourceColumns
 from ..recurrence.shared_products import once
 
@@ -50,8 +51,8 @@ class AttentionMemory:
 
     @property
     def places(self) -> Places:
-        """Worked out once a search, or once a batch."""
-        return once(_places, self.values, self.padding_mask)
+        """Worked out once a search, or once a batch, for all heads."""
+        return once(_places, self.padding_mask, self.values.shape[:2], self.values.device)
 
     def select(self, index: Tensor) -> "AttentionMemory":
         """The sentences of ``index`` (int64), copied."""
@@ -115,11 +116,9 @@ class AttentionMemory:
         return self.each_row((self.values * real).sum(dim=1) / real.sum(dim=1).clamp(min=1))
 
 
-def _places(values: Tensor, padding_mask: Optional[Tensor]) -> Places:
-    real = torch.ones_like(values[:, :, 0], dtype=torch.long) if padding_mask is None else (~padding_mask).long()
-    positions = (real.cumsum(dim=1) - 1).clamp(min=0)
-    columns = torch.argsort(1 - real, dim=1, stable=True)
-    return Places(positions, real.sum(dim=1, keepdim=True), columns)
+def _places(padding_mask: Optional[Tensor], shape: torch.Size, device: torch.device) -> Places:
+    mask = torch.zeros(shape, dtype=torch.bool, device=device) if padding_mask is None else padding_mask
+    return Places(token_positions(mask), (~mask).sum(dim=1, keepdim=True), token_columns(mask))
 
 
 def _holds(condition: Tensor) -> bool:

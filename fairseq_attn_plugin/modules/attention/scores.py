@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ..options import Option, arguments, at_least_one, follow
+from ..recurrence.padding import token_positions
 from ..recurrence.pointwise import additive_scores
 from ..recurrence.shared_products import Linear, multiply, once
 from ..registry import Registry
@@ -340,8 +341,8 @@ class LocationKeys(AttentionKeys):
 
     def forward(self, values: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
         """ValueError: a source has more positions than there are."""
-        real = torch.ones_like(values[:, :, 0], dtype=torch.long) if padding_mask is None else (~padding_mask).long()
-        positions = (real.cumsum(dim=1) - 1).clamp(min=0)
+        nowhere = torch.zeros_like(values[:, :, 0], dtype=torch.bool)
+        positions = token_positions(nowhere if padding_mask is None else padding_mask)
         if positions.size(1) > self.positions and int(positions.max()) >= self.positions:
             raise ValueError(
                 f"--attention-location-positions {self.positions}: a source has {int(positions.max()) + 1} positions, "

@@ -8,6 +8,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 
+def token_positions(mask: Tensor) -> Tensor:
+    """B×T bool mask, True = padding → which real token of its row stands in a column, from 0, B×T int64; on padding
+    that of the last real one before it, or 0."""
+    return ((~mask).cumsum(dim=1) - 1).clamp(min=0)
+
+
+def token_columns(mask: Tensor) -> Tensor:
+    """B×T bool mask, True = padding → in which column each real token of a row stands, in order, and behind them the
+    columns of padding: B×T int64."""
+    return torch.argsort(mask.int(), dim=1, stable=True)
+
+
 class Padding:
     """Padding of a batch, wherever it stands in a row.
 
@@ -58,7 +70,7 @@ class Padding:
     @cached_property
     def _order(self) -> Tensor:
         """B×T×1, columns with the real tokens first, in order."""
-        return torch.argsort(self.mask.int(), dim=1, stable=True).unsqueeze(2)
+        return token_columns(self.mask).unsqueeze(2)
 
     @cached_property
     def _back(self) -> Tensor:

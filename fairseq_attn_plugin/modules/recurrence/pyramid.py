@@ -5,7 +5,7 @@ from typing import NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from .padding import Padding
+from .padding import Padding, token_positions
 
 
 class SourceColumns(NamedTuple):
@@ -39,7 +39,7 @@ def source_columns(is_padding: Tensor, levels: int) -> SourceColumns:
     """Of a B×S bool mask (True = padding) that is joined ``levels`` times: at every level each of a pair gets half of
     the pair's weight, an odd last one the whole."""
     real = ~is_padding
-    places, length = (real.cumsum(dim=1) - 1).clamp(min=0), real.sum(dim=1, keepdim=True)
+    places, length = token_positions(is_padding), real.sum(dim=1, keepdim=True)
     shares = real.to(torch.float32)
     for _ in range(levels):
         shares = torch.where((places ^ 1) < length, 0.5 * shares, shares)
