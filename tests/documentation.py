@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
@@ -36,6 +36,18 @@ def blocks() -> List[Block]:
 def block(page: str, text: str) -> str:
     """The one block of a page that has ``text``."""
     (found,) = [b.text for b in blocks() if b.page == page and text in b.text]
+    return found
+
+
+def formulas() -> List[Tuple[str, str, str]]:
+    """Page, "block" or "inline", and LaTeX of every formula."""
+    found = []
+    for page in PAGES:
+        for part in parts(page):
+            if part.language == "math":
+                found.append((page, "block", part.text))
+            elif part.language is None:
+                found += [(page, "inline", tex) for tex in re.findall(r"\$`([^`]*)`\$", part.text)]
     return found
 
 

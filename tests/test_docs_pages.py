@@ -9,7 +9,7 @@ from typing import Dict, List
 
 import pytest
 import yaml
-from documentation import DOCS, PAGES, ROOT, parts, prose, read
+from documentation import DOCS, PAGES, ROOT, prose, read
 
 from fairseq_attn_plugin.models.bridge import BRIDGES
 from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
@@ -84,13 +84,24 @@ def test_scores_have_the_numbers_of_the_experiments():
 
 
 def test_every_mechanism_has_an_equation():
-    equations = "\n".join(part.text for part in parts("docs/mechanisms.md") if part.language == "")
-    registries = (
-        ATTENTION_SCORES, NORMALIZERS, HISTORIES, WINDOWS, ADDRESSINGS, CELLS, BRIDGES, ENCODER_FRONTS, SCHEDULES
-    )  # fmt: skip
-    names = [name for registry in registries for name in registry.names()]
-    for name in [*names, *(set(ACTIVATIONS) - {"relu"})]:
-        assert re.search(rf"^{name} ", equations, re.M), name
+    """Beside its name in a table, or in a block below the paragraph that the name begins."""
+    sections = re.split(r"^##+ (.*)$", read("docs/mechanisms.md"), flags=re.M)
+    text = dict(zip(sections[1::2], sections[2::2]))
+    for heading, names in {
+        "Encoder": ENCODER_FRONTS.names(),
+        "Scores": set(ATTENTION_SCORES.names()) - {"last"},  # which has none
+        "Normalisers": NORMALIZERS.names(),
+        "Histories": HISTORIES.names(),
+        "Windows": WINDOWS.names(),
+        "Addressings": ADDRESSINGS.names(),
+        "Cells": CELLS.names(),
+        "Bridges": BRIDGES.names(),
+        "Readouts": set(ACTIVATIONS) - {"relu"},
+        "Scheduled sampling": SCHEDULES.names(),
+    }.items():
+        for name in names:
+            row, paragraph = rf"^\| `{name}` \| \$`", rf"^`{name}`[:,].*\n(?:.+\n)*\n```math"
+            assert re.search(f"{row}|{paragraph}", text[heading], re.M), (heading, name)
 
 
 def test_presets_are_the_options_that_the_page_says():
