@@ -5,6 +5,7 @@
 #   lstm         fairseq's own lstm with dropout 0.3, the same with 0.2, and this plugin's model (0.2), de→en and en→de:
 #                same data, sizes, optimiser and updates
 #   mechanisms   without attention, Luong's and Bahdanau's, de→en, 5 epochs of Multi30k
+#   memory       attn_lstm_multi30k, and the same with each way to remember, several heads or a shorter encoder, likewise
 #   targets      de→{en,fr} in one model, beside those of one pair that SINGLE="FOLDER ..." names (unset: those of nmt.sh)
 #   --from DIR, PREPARE_OPTION, OPTION: as for nmt.sh; OPTION comes last for every model
 #   OUT=DIR      where everything goes, a folder a model; unset: runs/nmt-<mode>
@@ -14,11 +15,11 @@
 # Run again, it skips what is finished and resumes a training that was stopped.
 set -euo pipefail
 
-MODES="lstm mechanisms targets"
+MODES="lstm mechanisms memory targets"
 # fairseq's model in the sizes of attn_lstm_multi30k
 LSTM=(--arch lstm --encoder-bidirectional --encoder-embed-dim 256 --encoder-hidden-size 256 --decoder-embed-dim 256
   --decoder-hidden-size 512 --decoder-out-embed-dim 256 --share-all-embeddings)
-FIVE_EPOCHS=5255 # updates of mechanisms: 1,051 batches make an epoch of Multi30k, 4,931 pieces
+FIVE_EPOCHS=5255 # updates of mechanisms and memory: 1,051 batches make an epoch of Multi30k, 4,931 pieces
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
@@ -59,6 +60,17 @@ mechanisms() {
     --readout-inputs state,context --readout-activation tanh
   model "Bahdanau" bahdanau de en -- "${plain[@]}" --attention-score additive --attention-query previous \
     --input-feeding off --readout-inputs state,word,context --readout-activation maxout
+}
+
+memory() {
+  export UPDATES=${UPDATES:-$FIVE_EPOCHS}
+  model "attn_lstm_multi30k" base de en --
+  model "coverage" coverage de en -- --attention-history coverage
+  model "own past" past de en -- --attention-past on
+  model "4 heads" heads de en -- --attention-heads 4
+  model "location history" location de en -- --attention-history location
+  model "local_p" local_p de en -- --attention-window local_p
+  model "pyramid" pyramid de en -- --encoder-pyramid 1
 }
 
 targets() {

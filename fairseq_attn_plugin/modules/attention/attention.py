@@ -139,7 +139,7 @@ class Attention(nn.Module):
         if self.score.remembers:
             state["score"] = tree_map(lambda tensor: tensor.flatten(0, 1).unsqueeze(1), state["score"])
         with PLAIN.active():  # nothing of this step's keys is shared with another step
-            keys = memory.keys.unsqueeze(1) + self.history.key_map(features)  # B×n×S×A
+            keys = self.history.key_map(features).add_(memory.keys.unsqueeze(1))  # B×n×S×A
             scores = self._ask("score", state, asked.flatten(0, 1).unsqueeze(1), keys.flatten(0, 1))
         if self.score.remembers:
             state["score"] = tree_map(lambda tensor: tensor.squeeze(1).unflatten(0, asked.shape[:2]), state["score"])

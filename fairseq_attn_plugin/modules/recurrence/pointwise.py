@@ -80,9 +80,8 @@ def additive_scores(query: Tensor, keys: Tensor, vector: Tensor, dtype: torch.dt
         return torch.matmul(hidden, vector.to(dtype)).to(query.dtype)
     if query.device.type != "cpu":
         return AdditiveScores.apply(query, keys, once(_cast, keys, dtype), vector, None)
-    doubled = once(torch.mul, keys, 2)
     total = once(torch.sum, vector)
-    return AdditiveScores.apply(query, doubled, once(_cast, doubled, dtype), once(torch.mul, vector, 2), total)
+    return AdditiveScores.apply(query, keys, once(_cast, keys, dtype), once(torch.mul, vector, 2), total)
 
 
 def _in_their_type(kernel, *tensors: Tensor) -> Tuple[Tensor, ...]:
@@ -176,14 +175,15 @@ class GRUGates(Function):
 class AdditiveScores(Function):
     """See :func:`additive_scores`.
 
-    With ``total``, the sum of u: keys and u come doubled, and u · tanh(q + k) = 2u · sigmoid(2q + 2k) - total. ``cast``
-    is ``keys`` in the type of the products.
+    With ``total``, the sum of u: u comes doubled, and u · tanh(q + k) = 2u · sigmoid(2q + 2k) - total. ``cast`` is
+    ``keys`` in the type of the products.
     """
 
     @staticmethod
     def forward(ctx, query: Tensor, keys: Tensor, cast: Tensor, vector: Tensor, total: Optional[Tensor]) -> Tensor:
-        alpha = 1 if total is None else 2
-        hidden = torch.add(cast.unsqueeze(1), query.to(cast.dtype).unsqueeze(2), alpha=alpha)  # B×T×S×A
+        times = 1 if total is None else 2
+        query_times = query.to(cast.dtype).unsqueeze(2) * times
+        hidden = torch.add(query_times, cast.unsqueeze(1), alpha=times)  # B×T×S×A
         hidden = hidden.tanh_() if total is None else hidden.sigmoid_()
         u = vector.to(cast.dtype)
         scores = torch.matmul(hidden, u).to(query.dtype)
@@ -199,12 +199,12 @@ class AdditiveScores(Function):
         of_total = None if total is None else grad.sum(dtype=of_vector).neg_()
         grad = grad.to(hidden.dtype)
         of_u = torch.mv(hidden.flatten(0, 2).t(), grad.flatten()).to(of_vector)
-        of_hidden = grad.unsqueeze(3) * u
+        of_hidden = (grad if total is None else grad * 2).unsqueeze(3) * u
         back = tanh_backward_to if total is None else sigmoid_backward_to
         back(of_hidden, hidden, grad_input=of_hidden)
         of_q = of_hidden.sum(dim=2, dtype=of_query)
         of_k = of_hidden.squeeze(1) if of_hidden.size(1) == 1 else of_hidden.sum(dim=1)
-        return of_q if total is None else of_q.mul_(2), of_k.to(of_keys), None, of_u, of_total
+        return of_q, of_k.to(of_keys), None, of_u, of_total
 
 
 CELL_FUNCTIONS = (LSTMGates, GRUGates)
