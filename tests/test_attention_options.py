@@ -99,6 +99,8 @@ ERRORS = {
     # without attention
     "--attention-history coverage needs attention, and --attention-score is none; use --attention-history none":
         dict(NONE, attention_history="coverage"),
+    "--attention-dim 64 needs attention, and --attention-score is none; leave it out, or where a preset gives it, use "
+    "another --arch": dict(NONE, attention_dim=64),
     "--attention-window local_p needs attention": dict(NONE, attention_window="local_p"),
     "--attention-addressing shift needs attention": dict(NONE, attention_addressing="shift"),
     "--attention-past on needs attention, and --attention-score is none; use --attention-past off":

@@ -26,7 +26,7 @@ UPDATES = 660
 TO_THE_END = "--max-len-a 1 --max-len-b 10"
 GREEDY = "--beam 1 --scoring reversal --max-tokens 8000"
 BEAM = "--beam 5 --scoring reversal --max-tokens 8000"
-GREEDY_FAR = f"--beam 1 --scoring reversal --max-tokens 40000 {TO_THE_END}"
+GREEDY_FAR = f"--beam 1 --scoring reversal --max-tokens 200000 {TO_THE_END}"
 WEIGHTS = "--print-alignment soft"
 WITHOUT_ATTENTION = "--attention-score none"
 

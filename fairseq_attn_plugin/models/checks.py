@@ -6,7 +6,7 @@ from ..data.data_folder import is_tag, tag
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES
-from ..modules.options import arguments, flag
+from ..modules.options import LEFT_OUT, PRESET, arguments, flag
 from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
 from .config import REGISTRIES, all_options, attention_options, memory_options, option_of
@@ -223,7 +223,7 @@ def _check_without_attention(cfg, sizes: Sizes) -> None:
     for option in attention_options():
         if not option.says_nothing(cfg[option.name]):
             neutral = option.default if option.neutral is None else option.neutral
-            use = "leave it out" if neutral is None else f"use {option.flag} {neutral}"
+            use = LEFT_OUT + PRESET if neutral is None else f"use {option.flag} {neutral}"
             raise ValueError(
                 f"{option.flag} {cfg[option.name]} needs attention, and --attention-score is none; {use}, or use "
                 "another --attention-score"

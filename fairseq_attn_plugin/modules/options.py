@@ -16,6 +16,11 @@ Check = Callable[[Any], Optional[str]]
 """A value → what to give instead, None where it is good."""
 
 
+LEFT_OUT = "leave it out"
+PRESET = ", or where a preset gives it, use another --arch"
+"""The remedy for an option that has no neutral value: nothing on the command line takes back what a preset gives."""
+
+
 def at_least_one(value) -> Optional[str]:
     return None if value >= 1 else "give at least 1"
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, Tuple, Type, TypeVar
 
-from .options import REQUIRED, Option, check_constructor, declare
+from .options import LEFT_OUT, PRESET, REQUIRED, Option, check_constructor, declare
 
 T = TypeVar("T")
 
@@ -119,8 +119,10 @@ class Registry(Generic[T]):
                 continue
             other = next((o for o in own if option.role and o.role == option.role), None)
             why = option.absent.format(takers=", ".join(self.takers(option)))
-            why = why if other is None else f"takes {other.flag}; leave it out"
-            raise ValueError(f"{option.flag} {value}: {self.flag} {name} {why}")
+            why = why if other is None else f"takes {other.flag}; {LEFT_OUT}"
+            raise ValueError(
+                f"{option.flag} {value}: {self.flag} {name} {why}{PRESET if why.endswith(LEFT_OUT) else ''}"
+            )
         for option in own:
             if option.value(values) is REQUIRED:
                 raise ValueError(f"{self.flag} {name} needs {option.flag}: {option.required.format(part=cls)}")
