@@ -161,7 +161,7 @@ def read_data_settings(folder) -> Dict[str, Any]:
 
 def _check_file(folder: Path, name: Optional[str], expected: Optional[str]) -> None:
     """Raises a ValueError where a file is not the one that ``data.json`` describes."""
-    if name is None or expected is None:
+    if not isinstance(name, str) or not isinstance(expected, str):
         raise ValueError(f"{folder / DATA_FILE}: damaged (no sha256 of {name or 'a sentencepiece model'}); {MAKE}")
     if not (folder / name).is_file():
         raise ValueError(f"{folder}: no {name}, which its {DATA_FILE} names; copy the whole folder, or make it again")
@@ -175,6 +175,29 @@ def _check_file(folder: Path, name: Optional[str], expected: Optional[str]) -> N
 def sha256(path: Path) -> str:
     """Of the content of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+CHECKPOINTS = "checkpoints"
+"""Of ``data.json`` in a model's folder: the checksums of checkpoints that lie beside it, by name."""
+
+
+def describe_checkpoint(folder, name: str) -> None:
+    """Notes the checksum of a checkpoint in the ``data.json`` of a model's folder."""
+    path = Path(folder, DATA_FILE)
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings[CHECKPOINTS] = {**settings.get(CHECKPOINTS, {}), name: sha256(Path(folder, name))}
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_described(path) -> None:
+    """Raises a ValueError where a checkpoint is not the one that the ``data.json`` beside it describes, if it does."""
+    path = Path(path)
+    try:
+        expected = json.loads((path.parent / DATA_FILE).read_text(encoding="utf-8"))[CHECKPOINTS][path.name]
+    except (OSError, ValueError, KeyError, TypeError):  # no folder of a model, or one that is reported elsewhere
+        return
+    if path.is_file():
+        _check_file(path.parent, path.name, expected)
 
 
 def model_files(settings: Dict[str, Any]) -> List[str]:
