@@ -84,6 +84,8 @@ class Preparation:
         if self.is_finished():
             say(f"{self.final} is finished already")
             return
+        if self.final.is_symlink():
+            raise ValueError(f"{self.final} is a symbolic link, and would be made anew; choose another --set or --out")
         stages = {"clean": self.clean, "segment": self.segment, "encode": self.encode, "binarise": self.binarise}
         for name, build in stages.items():
             if name in self.marks:

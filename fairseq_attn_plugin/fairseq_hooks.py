@@ -1,4 +1,4 @@
-"""What is changed in fairseq itself, where it has no hook: here and nowhere else.
+"""What is changed in fairseq itself, where it has no hook: how it reads checkpoints, and how its commands end.
 
 - Every command reads checkpoints by ``checkpoint_utils.load_checkpoint_to_cpu``, in ``fairseq-validate`` and
   ``from_pretrained`` before any task or model is asked. It compares no checksums, reads whatever file it is given and
@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Iterator, Optional, Type
+from typing import Any, Callable, Dict, Iterator, Optional, Type
 
 import torch
 from fairseq import checkpoint_utils
@@ -67,13 +67,13 @@ def check_architecture(path: str, section: Any) -> None:
                          "trained with")  # fmt: skip
 
 
-def _config_of_model(name: str) -> Optional[type]:
+def _config_of_model(name: str) -> Any:
     """The dataclass of an ``--arch`` of the package."""
     name = ARCH_MODEL_NAME_REGISTRY.get(name, name)
     return MODEL_DATACLASS_REGISTRY[name] if _is_ours(MODEL_REGISTRY.get(name)) else None
 
 
-def _config_of_task(name: str) -> Optional[type]:
+def _config_of_task(name: str) -> Any:
     """The dataclass of a ``--task`` of the package."""
     return TASK_DATACLASS_REGISTRY[name] if _is_ours(TASK_REGISTRY.get(name)) else None
 
@@ -82,10 +82,12 @@ def _is_ours(cls: Optional[type]) -> bool:
     return cls is not None and cls.__module__.split(".")[0] == __package__
 
 
-def check_known(path: str, section: Any, config_of) -> None:
+def check_known(path: str, section: Any, config_of: Callable[[str], Any]) -> None:
     """ValueError where a section of a checkpoint's options has one that says something and that no class here has."""
     config = config_of(section.get("_name")) if isinstance(section, dict) else None
-    for name in section if config is not None else ():
+    if config is None:
+        return
+    for name in section:
         if name not in ("_name", *config.__dataclass_fields__) and section[name] not in (None, False):
             given = f"{flag(name)} {section[name]}"
             raise ValueError(

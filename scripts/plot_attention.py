@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--pieces", action="store_true", help="with --data: draw pieces, not words")
     args = parser.parse_args()
     try:
-        check_output(args.picture, args.log, *(Path(args.data).rglob("*") if args.data else ()))
+        check_output(args.picture, args.log, *(Path(args.data).glob("*") if args.data else ()))
         plots.save(plots.attention_heat_maps(maps(args)), args.picture)
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional
 
-from ..checkpoints.files import check_is_file, is_cut_off, load_checkpoint, read_checkpoint
+from ..checkpoints.files import check_is_file, load_checkpoint, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def mend(folder: Path, finetuned: Optional[str] = None) -> None:
     newest = max(updates, key=lambda path: (updates[path], path.stat().st_mtime_ns))
     logger.warning(f"{damage}; going on from {newest}, the newest whole checkpoint, after {updates[newest]} updates")
     for path in (last, folder / BEST):
-        if path == last or path in others and is_cut_off(str(path)):  # it was to be a copy of the newest
+        if path == last or path in others and path not in updates:  # it was to be a copy of the newest
             part = Path(f"{path}.{os.getpid()}.part")  # each process of a training mends for itself
             try:
                 shutil.copyfile(newest, part)
