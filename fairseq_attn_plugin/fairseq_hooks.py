@@ -82,7 +82,7 @@ def _is_ours(cls: Optional[type]) -> bool:
     return cls is not None and cls.__module__.split(".")[0] == __package__
 
 
-def check_known(path: str, section: Any, config_of: Callable[[str], Any]) -> None:
+def check_known(path: str, section: Any, config_of: Callable[[Any], Any]) -> None:
     """ValueError where a section of a checkpoint's options has one that says something and that no class here has."""
     config = config_of(section.get("_name")) if isinstance(section, dict) else None
     if config is None:
