@@ -37,13 +37,14 @@ def resumed_checkpoint(cfg, prefix: str) -> Optional[ResumedCheckpoint]:
     Raises:
         ValueError: what is to be started from is no file, or cannot be used.
     """
-    finetuned = getattr(cfg, prefix + "finetune_from_model")
-    starts_anew = bool(getattr(cfg, prefix + "reset_dataloader"))
-    path = getattr(cfg, prefix + "restore_file")
+    names = ("finetune_from_model", "reset_dataloader", "restore_file", "no_last_checkpoints")
+    finetuned, starts_anew, path, no_last = (_given(cfg, prefix + name) for name in names)
+    if path is None:
+        return None
     if path == LAST:
         folder = Path(getattr(cfg, prefix + "save_dir"))
         path = str(folder / LAST)
-        if not getattr(cfg, prefix + "no_last_checkpoints"):
+        if not no_last:
             mend(folder, finetuned)
         if not os.path.lexists(path):
             if not finetuned:
@@ -56,7 +57,13 @@ def resumed_checkpoint(cfg, prefix: str) -> Optional[ResumedCheckpoint]:
         raise ValueError(f"{option}: {error}") from None
     task_state = load_checkpoint(path).get("task_state") or {}
     remedy = "leave --finetune-from-model out" if path == finetuned else "train anew in another --save-dir"
-    return ResumedCheckpoint(task_state, starts_anew, remedy)
+    return ResumedCheckpoint(task_state, bool(starts_anew), remedy)
+
+
+def _given(cfg, name: str) -> Any:
+    """An option; None of a task that is built without fairseq's other configs, and so still refers to one of them."""
+    value = getattr(cfg, name)
+    return None if isinstance(value, str) and value.startswith("${") else value
 
 
 def mend(folder: Path, finetuned: Optional[str] = None) -> None:
