@@ -17,11 +17,12 @@ from typing import List, Sequence
 from data_folder import DATA_FILE, dictionary_file, model_files, sha256, tests_of, text_file
 
 RECIPE = (
-    "--optimizer adam --lr 0.002 --lr-scheduler polynomial_decay --warmup-updates 400 --clip-norm 1.0 "
+    "--optimizer adam --lr 0.002 --lr-scheduler polynomial_decay --clip-norm 1.0 "
     "--label-smoothing 0.1 --max-tokens 500"
 ).split()
 OURS = "--arch attn_lstm_multi30k --criterion chunked_cross_entropy".split()
 OTHERS = "--criterion label_smoothed_cross_entropy".split()  # with an --arch of fairseq's own
+WARM_UP = 400  # updates, or a tenth of a short training
 MAXIMIZED = ("bleu", "chrf", "exact_match")  # of other metrics less is better
 
 
@@ -52,6 +53,7 @@ def train(data: str, updates: str, average: str, *words: str) -> List[str]:
     metric = value_of("--best-checkpoint-metric", words, "bleu")
     options = ["--task", "attn_translation", *model_options(arch, data), *RECIPE, "--max-update", updates]
     options += "--log-format json --log-interval 200 --save-interval-updates 2000 --keep-interval-updates 1".split()
+    options += ["--warmup-updates", str(min(WARM_UP, int(updates) // 10))]
     options += ["--best-checkpoint-metric", metric]
     options += ["--maximize-best-checkpoint-metric"] if metric in MAXIMIZED else []  # cannot be undone by a word
     options += ["--keep-last-epochs", average] if int(average) else ["--no-epoch-checkpoints"]

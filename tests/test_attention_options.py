@@ -75,9 +75,9 @@ ERRORS = {
     "--attention-normalizer sparsemax: --attention-addressing monotonic makes weights of the scores itself; use "
     "--attention-normalizer softmax": dict(attention_addressing="monotonic", attention_normalizer="sparsemax"),
     # sizes
-    "--attention-heads 4: a value (see --attention-value-dim) has 6 numbers, which 4 does not divide":
+    "--attention-heads 4: a value has 6 numbers, which 4 does not divide; give another --attention-value-dim":
         dict(attention_heads=4),
-    "--attention-heads 4: --attention-value-dim has 10 numbers, which 4 does not divide":
+    "--attention-heads 4: a value has 10 numbers, which 4 does not divide":
         dict(attention_heads=4, attention_value_dim=10),
     "--attention-heads 3: a key has 8 numbers, which 3 does not divide; give another --attention-dim":
         dict(attention_heads=3),

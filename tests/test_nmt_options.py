@@ -57,6 +57,8 @@ def test_updates_and_averages_have_their_options(data):
     options = nmt_options.train(data, "77", "3")
     values = [nmt_options.value_of(f"--{name}", options) for name in ("max-update", "total-num-update")]
     assert values == ["77", "77"] and nmt_options.value_of("--keep-last-epochs", options) == "3"
+    for updates, rising in (("77", "7"), ("3990", "399"), ("6000", "400")):
+        assert nmt_options.value_of("--warmup-updates", nmt_options.train(data, updates, "0")) == rising
     options = nmt_options.train(data, "77", "00", "--lr-scheduler", "fixed")
     assert "--no-epoch-checkpoints" in options and "--keep-last-epochs" not in options
     assert "--total-num-update" not in options, "only the recipe's own schedule knows it"

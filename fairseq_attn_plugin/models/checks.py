@@ -209,8 +209,10 @@ def _check_heads(cfg, sizes: Sizes) -> None:
             "would be equal; use --attention-heads 1"
         )
     if sizes.value % heads:
-        what = "--attention-value-dim" if cfg.attention_value_dim else "a value (see --attention-value-dim)"
-        raise ValueError(f"--attention-heads {heads}: {what} has {sizes.value} numbers, which {heads} does not divide")
+        raise ValueError(
+            f"--attention-heads {heads}: a value has {sizes.value} numbers, which {heads} does not divide; give another "
+            "--attention-value-dim"
+        )
     if score.size_option() == ATTENTION_DIM and sizes.key is not None and sizes.key % heads:
         raise ValueError(
             f"--attention-heads {heads}: a key has {sizes.key} numbers, which {heads} does not divide; give another "
