@@ -17,7 +17,7 @@ from nmt_options import value_of
 HERE = Path(__file__).resolve().parent
 PLUGIN = HERE.parent / "fairseq_attn_plugin"
 OURS = re.compile(r"--(distributed-(world-size|num-procs|rank|init-method|port|no-spawn)|device-id|local[_-]rank)\b")
-FOLLOWS = re.compile("gloo|nccl|connection|broken pipe|store", re.IGNORECASE)  # the error of one that another has left
+FOLLOWS = re.compile("gloo|nccl|connection (closed|reset)|broken pipe|store", re.IGNORECASE)
 SIOCGIFADDR = 0x8915
 
 
@@ -123,16 +123,17 @@ def launch(args: argparse.Namespace, words: List[str]) -> None:
 def told(failures) -> str:
     """How the process ended that failed first, of torch's ``ProcessFailure`` by rank."""
 
-    def order(rank: int) -> Tuple:
-        failure = failures[rank]
-        follows = failure.exitcode == -signal.SIGTERM or bool(FOLLOWS.search(str(failure.message)))
-        return follows, failure.exitcode > 0, failure.timestamp
+    def follows(rank: int) -> bool:
+        """Whether it failed for want of another."""
+        return failures[rank].exitcode == -signal.SIGTERM or bool(FOLLOWS.search(str(failures[rank].message)))
 
-    rank = min(failures, key=order)
+    rank = min(failures, key=lambda rank: (follows(rank), failures[rank].exitcode > 0, failures[rank].timestamp))
     failure = failures[rank]
     if failure.exitcode < 0:
         return f"error: process {rank} was killed by signal {-failure.exitcode}; run this again to go on"
     if isinstance(failure.message, dict):
+        if follows(rank):
+            return f"error: process {rank} has lost another, which says why where it ran; run this again to go on"
         return f"error: {failure.message['message']} (process {rank})"
     return f"process {rank} ended with status {failure.exitcode}; its message stands above"
 
