@@ -84,24 +84,18 @@ decode() {
   done
 }
 
-# Ends the script where a variable that is a number is none.
-check_numbers() {
-  local name
-  for name in UPDATES AVERAGE BEAM; do
-    case ${!name} in '' | *[!0-9]*) die "$name: got '${!name}'; give a number" ;; esac
-    [ "$name" = AVERAGE ] || [ "${!name}" -gt 0 ] || die "$name: got '${!name}'; give a number, 1 or more"
-  done
-}
-
 main() {
   local preparing=() found own plugin train splits trained_on
-  check_numbers
+  number UPDATES 1
+  number AVERAGE 0
+  number BEAM 1
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
     preparing+=("$1")
     shift
   done
   [ $# -eq 0 ] || shift
+  refuse "$@"
   case "$AVERAGE $* " in
     0\ *) ;;
     *' --no-epoch-checkpoints '*) die "--no-epoch-checkpoints: AVERAGE=$AVERAGE wants checkpoints of epochs" ;;
@@ -129,8 +123,9 @@ main() {
   step "$out" model make_model
   decode
   report "$out" "$root/scripts/nmt_report.py" run "$out" "$data" "${splits[@]}"
-  case ${train[*]} in
-    '--task attn_translation --arch '*) say "translate with: bash scripts/translate.sh ${own:+--user-dir $own }$out/model" ;;
+  case "$(value_of --task "${train[@]}") ${train[*]}" in
+    'attn_translation --task attn_translation --arch '*)
+      say "translate with:$(printf ' %q' bash scripts/translate.sh ${own:+--user-dir "$own"} "$out/model")" ;;
   esac
   say "translations, scores, pictures and logs: $out"
 }

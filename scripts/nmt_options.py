@@ -20,6 +20,13 @@ RECIPE = (
     "--optimizer adam --lr 0.002 --lr-scheduler polynomial_decay --clip-norm 1.0 "
     "--label-smoothing 0.1 --max-tokens 500"
 ).split()
+TASK = "attn_translation"
+ONLY_FOR = {
+    "--label-smoothing": ("--criterion", "label_smoothed.*|chunked_cross_entropy"),
+    "--warmup-updates": ("--lr-scheduler", "polynomial_decay|inverse_sqrt|cosine|fixed|reduce_lr_on_plateau"),
+    "--total-num-update": ("--lr-scheduler", "polynomial_decay"),
+}
+"""Options of the recipe that fairseq-train knows with some criteria and schedulers alone, and the names of these."""
 OURS = "--arch attn_lstm_multi30k --criterion chunked_cross_entropy".split()
 OTHERS = "--criterion label_smoothed_cross_entropy".split()  # with an --arch of fairseq's own
 WARM_UP = 400  # updates, or a tenth of a short training
@@ -50,15 +57,19 @@ def train(data: str, updates: str, average: str, *words: str) -> List[str]:
         average: how many epochs the model is the mean of; 0: it is the best checkpoint.
     """
     arch = value_of("--arch", words, OURS[1])
-    metric = value_of("--best-checkpoint-metric", words, "bleu")
-    options = ["--task", "attn_translation", *model_options(arch, data), *RECIPE, "--max-update", updates]
+    logs_bleu = value_of("--task", words, TASK) == TASK or "--eval-bleu" in words
+    metric = value_of("--best-checkpoint-metric", words, "bleu" if logs_bleu else "loss")
+    options = ["--task", TASK, *model_options(arch, data), *RECIPE, "--max-update", updates]
     options += "--log-format json --log-interval 200 --save-interval-updates 2000 --keep-interval-updates 1".split()
     options += ["--warmup-updates", str(min(WARM_UP, int(updates) // 10))]
     options += ["--best-checkpoint-metric", metric]
     options += ["--maximize-best-checkpoint-metric"] if metric in MAXIMIZED else []  # cannot be undone by a word
     options += ["--keep-last-epochs", average] if int(average) else ["--no-epoch-checkpoints"]
-    if value_of("--lr-scheduler", [*RECIPE, *words]) == "polynomial_decay":  # others do not know it
-        options += ["--total-num-update", updates]
+    options += ["--total-num-update", updates]
+    for option, (chooses, names) in ONLY_FOR.items():
+        if not re.fullmatch(names, value_of(chooses, [*options, *words])):
+            place = options.index(option)
+            del options[place : place + 2]
     return options
 
 

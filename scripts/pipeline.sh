@@ -1,13 +1,35 @@
-# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, report, claim, lock, limit_threads,
-# choose_trainer, share_cores, job, finish. Sourced by them; before any of these functions is called, `script` (its name
-# without .sh) and `root` (of the project) are set, and before step, mend, report and choose_trainer `bin` (of the
-# environment).
+# What the scripts that run a pipeline share: say, die, number, refuse, reason, step, renew, mend, report, claim, lock,
+# limit_threads, choose_trainer, share_cores, job, finish. Sourced by them; before any of these functions is called,
+# `script` (its name without .sh) and `root` (of the project) are set, and before step, mend, report and choose_trainer
+# `bin` (of the environment).
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
 die() { printf '%s.sh: %s\n' "$script" "$*" >&2; exit 1; }
 
 # The comment at the top of a script.
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$1"; }
+
+# number NAME LEAST: ends the script where the variable is no number, or a smaller one; zeros before it are taken off,
+# as others would read it by eights.
+number() {
+  case ${!1} in
+    '' | *[!0-9]*) die "$1: got '${!1}'; give a number, $2 or more" ;;
+    ??????????*) die "$1: got '${!1}'; give a number of at most 9 digits" ;;
+  esac
+  [ "$((10#${!1}))" -ge "$2" ] || die "$1: got '${!1}'; give a number, $2 or more"
+  printf -v "$1" %s "$((10#${!1}))"
+}
+
+# refuse WORD...: ends the script where a word is an option that it gives fairseq-train itself.
+refuse() {
+  local word
+  for word in "$@"; do
+    case ${word%%=*} in
+      --save-dir | --log-file)
+        die "${word%%=*}: checkpoints and logs are in the folder of the run; leave it out, or set OUT=" ;;
+    esac
+  done
+}
 
 # The line of a log's last command that says what went wrong.
 reason() {
@@ -122,7 +144,7 @@ lock() {
 # processes.
 limit_threads() {
   NPROC=${NPROC:-1}
-  case $NPROC in 0* | *[!0-9]*) die "NPROC: got '$NPROC'; give a number, 1 or more" ;; esac
+  number NPROC 1
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || $1 * NPROC > 1 ? 1 : 2))}
 }
 
@@ -137,7 +159,7 @@ choose_trainer() {
 # Makes ready for jobs: JOBS= says how many run at once.
 share_cores() {
   JOBS=${JOBS:-1} started=()
-  case $JOBS in 0* | *[!0-9]*) die "JOBS: got '$JOBS'; give a number, 1 or more" ;; esac
+  number JOBS 1
   limit_threads "$JOBS"
   trap stop EXIT
 }

@@ -72,6 +72,7 @@ main() {
     *) mode=$1; shift ;;
   esac
   case " $MODES " in *" $mode "*) ;; *) die "got '$mode'; choose from ${MODES// /, }" ;; esac
+  refuse "$@"
   share_cores
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin

@@ -11,7 +11,7 @@ from typing import Dict, Tuple
 from torch.distributed import TCPStore
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler, record
 
-BEAT, SILENCE = 5, 45  # seconds
+BEAT, SILENCE = 5, 40  # seconds
 PR_SET_PDEATHSIG = 1
 
 

@@ -65,6 +65,8 @@ def task_of(folder, **options):
         ({"eval_bleu": True}, "--eval-bleu: .*--translation-valid-beam"),
         ({"translation_valid_beam": -1}, "--translation-valid-beam: got -1; give at least 0"),
         ({"translation_valid_max_len_b": 0}, "--translation-valid-max-len-b: got 0; give at least 1"),
+        ({"translation_valid_max_len_a": float("nan")}, "--translation-valid-max-len-a: got nan; give a number"),
+        ({"translation_valid_max_len_a": 2e9}, "--translation-valid-max-len-a: got 2000000000.0; give a number of"),
         ({"translation_post_process": "sentencepiece"}, "--post-process: got 'sentencepiece', but .*; leave"),
         ({"source_lang": "en", "target_lang": "de"}, "--source-lang: got 'en', but .* is de-en; leave"),
         ({"target_lang": "fr"}, "--target-lang: got 'fr', but .* is de-en; leave"),

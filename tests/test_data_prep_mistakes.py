@@ -56,6 +56,8 @@ def damage(name):
         (None, ["--segmentation", "word"], r"--segmentation: got 'word'; choose from none, char, bpe, unigram"),
         (None, ["--vocabulary", "both"], r"--vocabulary: got 'both'; choose from joint, separate"),
         (None, ["--vocab-size", "0"], r"--vocab-size: got 0; 1 is the least"),
+        (None, ["--workers", "0"], r"--workers: got 0; 1 is the least"),
+        (None, ["--workers", "100000"], r"--workers: got 100000; \d+ are the most here"),
         (None, ["--max-ratio", "nan"], r"--max-ratio: got nan; 1 is the least"),
         (
             None,

@@ -3,6 +3,7 @@ run that is killed and started again."""
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -160,7 +161,9 @@ def test_a_score_of_ones_own_is_known_when_it_decodes(checkout):
     result = checkout.run(*PAIR, "--", "--user-dir", "mine", "--attention-score", "distance")
     commands = checkout.calls("train") + checkout.calls("generate")
     assert len(commands) == 3 and all(f" {checkout.data} --user-dir mine " in call for call in commands)
-    assert f"translate.sh --user-dir mine {checkout.out}/model" in result.stderr
+    hint = next(line for line in result.stderr.splitlines() if "translate with: " in line)
+    words = ["bash", "scripts/translate.sh", "--user-dir", "mine", f"{checkout.out}/model"]
+    assert shlex.split(hint.split("translate with: ")[1]) == words
 
 
 def test_help_is_found_among_the_words(checkout):
@@ -168,9 +171,21 @@ def test_help_is_found_among_the_words(checkout):
     assert result.returncode == 0 and result.stdout.startswith("From raw parallel text") and not checkout.calls()
 
 
+def test_numbers_with_zeros_before_them_are_decimal(checkout):
+    assert checkout.run(*PAIR, UPDATES="010", AVERAGE="02", BEAM="08").returncode == 0
+    train, generate = checkout.calls("train")[0], checkout.calls("generate")[0]
+    assert "--max-update 10 " in train and "--keep-last-epochs 2 " in train and "--beam 8 " in generate
+
+
+@pytest.mark.parametrize("words", [("--arch", "lstm"), ("--task", "translation")], ids=" ".join)
+def test_what_the_server_cannot_read_has_no_hint(checkout, words):
+    result = checkout.run(*PAIR, "--", *words)
+    assert result.returncode == 0 and "translate with: " not in result.stderr
+
+
 def test_models_of_fairseq_get_options_that_they_have(checkout):
     result = checkout.run(*PAIR, "--", "--arch", "lstm")
-    assert result.returncode == 0 and "translate with: " not in result.stderr
+    assert result.returncode == 0
     train = checkout.calls("train")[0]
     assert "attn_lstm" not in train and "--criterion label_smoothed_cross_entropy" in train
     assert checkout.run(*PAIR, "--", "--arch", "x", OUT=f"{checkout.out}2", NO_ATTENTION="1").returncode == 0
@@ -219,7 +234,10 @@ def test_data_made_anew_while_it_trains_make_no_model(checkout):
     [
         (PAIR, dict(BREAK="prepare"), "error: --source: got 'x'"),
         (PAIR, dict(BREAK="error"), "ValueError: --lr: got x"),
-        (PAIR, dict(AVERAGE="two"), "AVERAGE: got 'two'; give a number"),
+        (PAIR, dict(AVERAGE="two"), "AVERAGE: got 'two'; give a number, 0 or more"),
+        (PAIR, dict(UPDATES="9" * 20), f"UPDATES: got '{'9' * 20}'; give a number of at most 9 digits"),
+        ((*PAIR, "--", "--save-dir", "x"), {}, "--save-dir: checkpoints and logs are in the folder of the run; leave"),
+        ((*PAIR, "--", "--log-file=x"), {}, "--log-file: checkpoints and logs are in the folder of the run; leave"),
         (PAIR, dict(BEAM="0"), "BEAM: got '0'; give a number, 1 or more"),
         (PAIR, dict(NPROC="0"), "NPROC: got '0'; give a number, 1 or more"),
         (PAIR, dict(UPDATES="00"), "UPDATES: got '00'; give a number, 1 or more"),

@@ -232,6 +232,7 @@ def test_usage_and_unknown_mode(checkout):
     modes = last_line(result).partition("choose from ")[2].split(", ")
     assert report.FAR == reversal.FAR
     assert modes == list(reversal.MODES) and sorted(modes) == sorted(report.TABLES), "every mode has a table"
+    assert "--save-dir: checkpoints and logs are in" in last_line(checkout.run("--save-dir", "x"))
     for jobs in ("0", "two"):
         assert f"JOBS: got '{jobs}'" in last_line(checkout.run(JOBS=jobs))
 

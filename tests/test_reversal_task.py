@@ -132,6 +132,8 @@ def test_the_checkpoint_that_training_starts_from(way, tmp_path, monkeypatch):
         ({"max_target_positions": 40}, "test_long", "--reversal-long-max-length: 40 .*--max-target-positions 40 "),
         ({"test_max_length": 2000}, "test", "--reversal-test-max-length: 2000 .*--max-source-positions 1024 "),
         ({"eval_beam": 0}, "valid", "--reversal-eval-beam: got 0; give at least 1"),
+        ({"eval_max_len_a": float("inf")}, "valid", "--reversal-eval-max-len-a: got inf; give a number of at most"),
+        ({"train_size": 10**9}, "train", "--reversal-train-size: got 1000000000 for split 'train', .* most 12500000"),
         ({}, "test,test_long", "--gen-subset: got 'test,test_long'; name one"),
         ({"min_length": 30}, "valid", "--reversal-min-length: 30 is more than --reversal-max-length 20; lower"),
     ],
@@ -140,6 +142,15 @@ def test_the_checkpoint_that_training_starts_from(way, tmp_path, monkeypatch):
 def test_splits_that_cannot_be_loaded(options, split, message):
     with pytest.raises(ValueError, match=message):
         task_of(**options).load_dataset(split)
+
+
+def test_a_model_that_takes_no_sentence_is_an_error():
+    task = task_of(train_size=7, test_size=7)
+    for split in ("train", "test"):
+        task.load_dataset(split)
+        limits = dict(max_positions=(5, 1024), ignore_invalid_inputs=True, max_sentences=2)
+        with pytest.raises(ValueError, match=r"^each of 7 sentence pairs has more .*, \(5, 1024\) with </s>; raise"):
+            task.get_batch_iterator(task.dataset(split), **limits)
 
 
 def test_an_alignment_loss_that_the_model_cannot_have_is_an_error(monkeypatch):

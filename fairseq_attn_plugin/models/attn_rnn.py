@@ -12,10 +12,11 @@ from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
 from ..modules.attention.windows import WINDOWS
+from ..modules.trial import lacks_memory
 from .checks import check_config, check_names
 from .config import REGISTRIES, compose, option_of, resolved
 from .factory import build_encoder_decoder, initialize
-from .presets import register_presets
+from .presets import check_task, register_presets
 from .sizes import Sizes
 
 NAME = "attn_rnn"
@@ -37,8 +38,10 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         """Builds the model of ``cfg`` for the dictionaries of ``task``.
 
         Raises:
-            ValueError: an option or a combination of options that cannot be, with flag, value and remedy.
+            ValueError: an option or a combination of options that cannot be, with flag, value and remedy; a part of
+                another package that does not fit; a task that asks for several models.
         """
+        check_task(type(task))
         # not of the class that the options had when it was made: a part may have brought some since
         cfg = OmegaConf.create(OmegaConf.to_container(cfg, enum_to_str=True))
         cfg = merge_with_parent(MODEL_DATACLASS_REGISTRY[NAME](), cfg, remove_missing=True)
@@ -46,7 +49,12 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         cfg = resolved(cfg)
         sizes = Sizes.of(cfg)
         check_config(cfg, sizes, task.source_dictionary, task.target_dictionary)
-        model = cls(*build_encoder_decoder(cfg, sizes, task))
+        try:
+            model = cls(*build_encoder_decoder(cfg, sizes, task))
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            raise ValueError("the model does not fit into memory; give smaller sizes, as --encoder-embed-dim") from None
         initialize(model, cfg)
         model.alignment_loss_error = alignment_loss_error(cfg)
         if model.alignment_loss_error and getattr(getattr(task, "cfg", None), "load_alignments", False):
