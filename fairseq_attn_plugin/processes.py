@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from fairseq.distributed import utils as distributed
 
+from .checkpoints.files import NUMPY_GLOBALS
+
 _broadcast_object, _infer_init_method = distributed.broadcast_object, distributed.infer_init_method
 
 
-def mend() -> None:
+def install() -> None:
     """Whatever task and model train, with fairseq's commands or from Python."""
     distributed.broadcast_object, distributed.infer_init_method = broadcast_object, infer_init_method
 
@@ -25,7 +27,7 @@ def broadcast_object(obj: Any, *args, **kwargs) -> Any:
     """
     if isinstance(obj, dict) and "optimizer_history" in obj:
         obj = {name: value for name, value in obj.items() if name != "cfg"}
-    with torch.serialization.safe_globals([distributed._TensorPlaceholder]):
+    with torch.serialization.safe_globals([*NUMPY_GLOBALS, distributed._TensorPlaceholder]):
         return _broadcast_object(obj, *args, **kwargs)
 
 
@@ -33,14 +35,14 @@ def infer_init_method(cfg, *args, **kwargs) -> Any:
     """fairseq's, by which a process learns of the others.
 
     Raises:
-        SystemExit: torchrun has started several, and fairseq would have each train alone, or fail for want of a GPU.
+        ValueError: torchrun has started several, and fairseq would have each train alone, or fail for want of a GPU.
     """
     try:
         found = _infer_init_method(cfg, *args, **kwargs)
     except ZeroDivisionError:  # of a rank by the number of GPUs
-        raise SystemExit(_alone()) from None
+        raise ValueError(_alone()) from None
     if cfg.distributed_init_method is None and number_of_processes() > 1:
-        raise SystemExit(_alone())
+        raise ValueError(_alone())
     return found
 
 

@@ -38,7 +38,6 @@ train_and_decode() {
   read -ra decoding <<<"$3"
   shift 3
   claim "$folder" "train $* | generate ${decoding[*]}$processes"
-  mend "$folder"
   step "$folder" train "${train_with[@]}" --user-dir "$plugin" "$@" \
     --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
   for split in "${splits[@]}"; do

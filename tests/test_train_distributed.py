@@ -190,7 +190,7 @@ def test_processes_of_torchrun_that_would_train_alone_are_refused(monkeypatch, l
     cfg.distributed_init_method = None
     if left == "met":
         return processes.infer_init_method(cfg)
-    with pytest.raises(SystemExit, match="^torchrun: each of its 3 processes would train alone.*/train_distributed.sh"):
+    with pytest.raises(ValueError, match="^torchrun: each of its 3 processes would train alone.*/train_distributed.sh"):
         processes.infer_init_method(cfg)
 
 
