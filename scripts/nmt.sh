@@ -65,7 +65,8 @@ make_model() {
   mapfile -t files <<<"$found"
   rm -rf -- "$model.part" && mkdir -- "$model.part" &&
     "$bin/python" -W ignore "$root/scripts/average_checkpoints.py" "$model.part/checkpoint.pt" "${checkpoints[@]}" &&
-    cp -t "$model.part" -- "${files[@]}" && decide files "$data" "$trained_on" >/dev/null || return 1
+    cp -t "$model.part" -- "${files[@]}" && decide files "$data" "$trained_on" >/dev/null &&
+    decide seal "$model.part" checkpoint.pt || return 1
   printf '%s\n' "${train[*]}" >"$model.part/train.options" && rm -rf -- "$model" && mv -- "$model.part" "$model"
 }
 
@@ -115,7 +116,6 @@ main() {
   train+=("$@")
   trained_on=$(data_sum)
   claim "$out" "data $trained_on | average $AVERAGE | train ${train[*]}"
-  mend "$out"
   SHOWN=--updates step "$out" train "$bin/fairseq-train" "$data" --user-dir "$plugin" "${train[@]}" \
     --save-dir "$out/checkpoints" --log-file "$out/train.jsonl"
   step "$out" model make_model

@@ -4,6 +4,7 @@
     nmt_options.py splits DATA [SPLITS]                    what is decoded
     nmt_options.py checkpoints FOLDER AVERAGE              what the model is the mean of
     nmt_options.py files DATA SUM                          what a model's folder has of the data folder
+    nmt_options.py seal MODEL CHECKPOINT                   nothing: the checksum goes into the model's folder
 
 It imports nothing but the standard library, so that it answers at once."""
 
@@ -14,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import List, Sequence
 
-from data_folder import DATA_FILE, dictionary_file, model_files, sha256, tests_of, text_file
+from data_folder import DATA_FILE, describe_checkpoint, dictionary_file, model_files, sha256, tests_of
 
 RECIPE = (
     "--optimizer adam --lr 0.002 --lr-scheduler polynomial_decay --clip-norm 1.0 "
@@ -92,7 +93,7 @@ def splits(data: str, chosen: str = "") -> List[str]:
     source = read_settings(data)["source"]
     tests = tests_of(data, source)
     for split in chosen.split():
-        if not Path(data, text_file(split, source)).exists():
+        if split not in ("valid", *tests):
             raise ValueError(f"SPLITS: got '{split}'; choose from valid {' '.join(tests)}")
     return chosen.split() or tests
 
@@ -134,7 +135,13 @@ def files(data: str, trained_on: str) -> List[str]:
     return [str(Path(data, name)) for name in model_files(read_settings(data))]
 
 
-VERBS = {verb.__name__: verb for verb in (train, splits, checkpoints, files)}
+def seal(model: str, checkpoint: str) -> List[str]:
+    """Notes in a model's folder which checkpoint it was made with."""
+    describe_checkpoint(model, checkpoint)
+    return []
+
+
+VERBS = {verb.__name__: verb for verb in (train, splits, checkpoints, files, seal)}
 
 
 def main() -> None:

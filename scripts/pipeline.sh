@@ -1,6 +1,6 @@
-# What the scripts that run a pipeline share: say, die, number, refuse, reason, step, renew, mend, report, claim, lock,
+# What the scripts that run a pipeline share: say, die, number, refuse, reason, step, renew, report, claim, lock,
 # limit_threads, share_cores, job, finish. Sourced by them; before any of these functions is called, `script` (its name
-# without .sh) and `root` (of the project) are set, and before step, mend and report `bin` (of the environment).
+# without .sh) and `root` (of the project) are set, and before step and report `bin` (of the environment).
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
 die() { printf '%s.sh: %s\n' "$script" "$*" >&2; exit 1; }
@@ -69,30 +69,6 @@ renew() {
   printf '%s\n' "$3" >"$1/$2.settings"
 }
 
-# mend FOLDER: readies the checkpoints of a training that did not come to its end. Those that a kill left half written
-# are removed; where checkpoint_last.pt is among them, the training goes on from the newest of the others, if there is
-# one, and so does checkpoint_best.pt, of which the half written file was a copy.
-mend() {
-  local folder=$1/checkpoints path newest= missing=()
-  [ ! -e "$1/train.done" ] || return 0
-  for path in "$folder"/*.pt; do
-    [ -e "$path" ] && ! "$bin/python" -m zipfile -t "$path" >/dev/null 2>&1 || continue
-    say "$path was left half written: removed"
-    rm -- "$path"
-    case $path in */checkpoint_best.pt) missing=("$path") ;; esac
-  done
-  [ -e "$folder/checkpoint_last.pt" ] || missing+=("$folder/checkpoint_last.pt")
-  for path in "$folder"/*.pt; do
-    [ ! -e "$path" ] || { [ -n "$newest" ] && [ ! "$path" -nt "$newest" ]; } || newest=$path
-  done
-  [ -n "$newest" ] || return 0
-  for path in "${missing[@]}"; do
-    say "${path##*/} is taken from $newest"
-    cp -p -- "$newest" "$path.part"
-    mv -- "$path.part" "$path"
-  done
-}
-
 # report FOLDER SCRIPT...: runs a Python script that prints a table; its warnings are shown, its log is FOLDER/report.log.
 report() {
   local folder=$1
@@ -121,11 +97,12 @@ claim() {
   die "$1 holds results of other settings (above: < then, > now); remove that folder, or set OUT= to another"
 }
 
-# lock FOLDER: one run at a time. Trainings inherit the lock: it is held for as long as one of them lives. Those that a
+# lock FOLDER: one run at a time, in a folder that is new, or that of such runs. Trainings inherit the lock: it is held for as long as one of them lives. Those that a
 # killed run has left behind are waited for.
 lock() {
   local owner
   make_folder "$1"
+  [ -e "$1/.lock" ] || [ -z "$(ls -A -- "$1")" ] || die "$1 holds other files; set OUT= to a new folder"
   { exec 9>>"$1/.lock"; } 2>/dev/null || die "$1: cannot be written; set OUT= to another folder"
   command -v flock >/dev/null || return 0
   if ! flock -n 9; then

@@ -37,7 +37,6 @@ train_and_decode() {
   read -ra decoding <<<"$3"
   shift 3
   claim "$folder" "train $* | generate ${decoding[*]}"
-  mend "$folder"
   step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "$@" \
     --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
   for split in "${splits[@]}"; do

@@ -13,7 +13,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.logging import metrics as fairseq_metrics
 from fairseq.tasks import FairseqTask
-from fairseq_commands import hypotheses, load
+from fairseq_commands import hypotheses, load, save_state
 from torch.serialization import get_unsafe_globals_in_checkpoint
 from translation_data import SMALL_MODEL, data_folder, read_lines, write_settings
 
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_another_data_folder_is_an_error(data, difference, when,
         task = task_of(data(), **options)
         if when == "decoding":
             return task.load_state_dict(state)
-        torch.save({"task_state": state}, tmp_path / name)
+        save_state(state, tmp_path / name)
         return task.build_model(None)
 
     start(saved)

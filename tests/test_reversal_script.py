@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -208,20 +207,6 @@ def test_plot_attention_draws_a_log_or_says_what_is_missing(checkout):
     assert "--ids" in last_line(plot(log, picture, "--ids", "1"))
     log.write_text(log.read_text().replace("A-0\t1,0 0,1\n", ""))
     assert "--print-alignment soft" in last_line(plot(log, picture))
-
-
-def test_a_half_written_checkpoint_is_removed_and_a_whole_one_kept(checkout):
-    whole = checkout.out / "attention-seed1" / "checkpoints" / "checkpoint_last.pt"
-    broken = checkout.out / "no_attention-seed1" / "checkpoints" / "checkpoint_last.pt"
-    for path in (whole, broken):
-        path.parent.mkdir(parents=True)
-    with zipfile.ZipFile(whole, "w") as archive:
-        archive.writestr("data", "x" * 100)
-    broken.write_bytes(whole.read_bytes()[:60])
-    result = checkout.run()
-    assert result.returncode == 0, result.stderr
-    assert whole.exists() and not broken.exists()
-    assert result.stderr.count("half written") == 1
 
 
 def test_usage_and_unknown_mode(checkout):

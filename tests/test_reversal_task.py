@@ -11,6 +11,7 @@ from fairseq.logging import metrics as fairseq_metrics
 from fairseq.models import MODEL_REGISTRY
 from fairseq.scoring import build_scorer
 from fairseq.tasks import FairseqTask
+from fairseq_commands import save_state
 
 from fairseq_attn_plugin.data.reversal_problem import ReversalProblem
 from fairseq_attn_plugin.tasks import reversal
@@ -67,7 +68,7 @@ def test_an_option_that_contradicts_the_checkpoint_is_an_error(trained, given, w
         if when == "decoding":
             task_of(**given).load_state_dict(saved)
         else:
-            torch.save({"task_state": saved}, tmp_path / "checkpoint_last.pt")
+            save_state(saved, tmp_path / "checkpoint_last.pt")
             task = task_of(**given, save_dir=str(tmp_path), restore_file="checkpoint_last.pt", reset_dataloader=False)
             task.build_model(None)
 
@@ -104,7 +105,7 @@ def test_an_ensemble_may_differ_in_anything_but_alphabet_and_order():
 @pytest.mark.parametrize("way", ["restore_file", "finetune_from_model", "reset_dataloader", "another task", "nothing"])
 def test_the_checkpoint_that_training_starts_from(way, tmp_path, monkeypatch):
     saved = {} if way == "another task" else task_of(symbols="abc", max_length=9).state_dict()
-    torch.save({"task_state": saved}, tmp_path / "other.pt")
+    save_state(saved, tmp_path / "other.pt")
     paths = {"save_dir": str(tmp_path / "new"), "restore_file": "checkpoint_last.pt", "reset_dataloader": False}
     if way in ("restore_file", "reset_dataloader", "another task"):
         paths["restore_file"] = str(tmp_path / "other.pt")
@@ -154,7 +155,7 @@ def test_a_model_that_takes_no_sentence_is_an_error():
 
 
 def test_an_alignment_loss_that_the_model_cannot_have_is_an_error(monkeypatch):
-    task = task_of(save_dir="", restore_file="", reset_dataloader=False)
+    task = task_of()
     said = "--criterion with --attention-normalizer"
     monkeypatch.setattr(FairseqTask, "build_model", lambda *args: Namespace(alignment_loss_error=said))
     monkeypatch.setattr(FairseqTask, "build_generator", lambda *args: None)

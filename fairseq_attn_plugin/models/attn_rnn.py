@@ -1,12 +1,13 @@
 """Model ``attn_rnn``, as fairseq knows it."""
 
-from typing import Callable, ClassVar, Optional
+from typing import Any, Callable, ClassVar, Optional
 
 from fairseq import hub_utils
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import MODEL_DATACLASS_REGISTRY, FairseqEncoderDecoderModel, register_model
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.normalizers import NORMALIZERS
@@ -61,6 +62,27 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             raise ValueError(f"--load-alignments: {model.alignment_loss_error}")
         return model
 
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """fairseq's.
+
+        Raises:
+            ValueError: the parameters are those of another model.
+        """
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError:  # a table of them all
+            mine = self.state_dict()
+            names = sorted({*mine, *state_dict})
+            sizes = {name: (_size(state_dict.get(name)), _size(mine.get(name))) for name in names}
+            name = next((name for name, (theirs, ours) in sizes.items() if theirs != ours), None)
+            if name is None:
+                raise
+        theirs, ours = sizes[name]
+        raise ValueError(
+            f"the checkpoint has other parameters than this model: {name} is {theirs} there and {ours} here; give the "
+            "options and the data that it was trained with"
+        )
+
     @classmethod
     def from_pretrained(
         cls, model_name_or_path, checkpoint_file: str = "checkpoint.pt", data_name_or_path: str = ".", **kwargs
@@ -82,6 +104,11 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             ValueError: the folder's files are damaged, or not those that the model was trained with.
         """
         return cls.load_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
+
+
+def _size(tensor: Any) -> str:
+    """Of a parameter, for a message."""
+    return " × ".join(map(str, tensor.shape)) or "one number" if isinstance(tensor, Tensor) else "missing"
 
 
 def alignment_loss_error(cfg) -> Optional[str]:
