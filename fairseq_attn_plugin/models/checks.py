@@ -236,8 +236,8 @@ def _check_heads(cfg, sizes: Sizes) -> None:
         )
     if sizes.value % heads:
         raise ValueError(
-            f"--attention-heads {heads}: a value has {sizes.value} numbers, which {heads} does not divide; give another "
-            "--attention-value-dim"
+            f"--attention-heads {heads}: a value has {sizes.value} numbers, which {heads} does not divide; give "
+            "another --attention-value-dim"
         )
     if score.size_option() == ATTENTION_DIM and sizes.key is not None and sizes.key % heads:
         raise ValueError(
