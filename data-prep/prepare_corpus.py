@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Sequence
 
 import sentencepiece
 from binarising import count, preprocess
@@ -85,6 +85,8 @@ class Preparation:
         if self.is_finished():
             say(f"{self.final} is finished already")
             return
+        if self.final.is_symlink():
+            raise ValueError(f"{self.final} is a symbolic link, and would be made anew; choose another --set or --out")
         stages = {"clean": self.clean, "segment": self.segment, "encode": self.encode, "binarise": self.binarise}
         for name, build in stages.items():
             if name in self.marks:
@@ -277,6 +279,20 @@ def report(statistics: dict, origin: Dict[str, str], settings: Settings) -> None
     say("vocabulary: " + ", ".join(f"{side} {size:,}" for side, size in statistics["vocabulary"].items()))
 
 
+def check_places(args, written: Sequence[Path]) -> None:
+    """Raises: ValueError if text is read from a folder that is going to be written"""
+    tests = args.test.split(",") if args.test else []
+    given = [("--from", args.from_), ("--train", args.train), ("--valid", args.valid), ("--tsv", args.tsv)]
+    for option, place in (*given, *(("--test", prefix) for prefix in tests)):
+        if place is None:
+            continue
+        real = Path(place).resolve()
+        for folder in written:
+            if folder.resolve() in (real, *real.parents):
+                raise ValueError(f"{option}: '{place}' is in '{folder}', which is written; choose another --set or "
+                                 "--out")  # fmt: skip
+
+
 def prepare(args) -> Path:
     """The data folder that these parsed options ask for.
 
@@ -294,6 +310,7 @@ def prepare(args) -> Path:
     if settings.like and final.resolve() == settings.like.folder.resolve():
         raise ValueError(f"--like: {final} is what would be made; give the new one another name with --set")
     work = final.with_name(final.name + ".work")
+    check_places(args, (final, work))
     make_folder(work, "--out")
     try:
         with lock(work) as held:

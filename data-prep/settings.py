@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
@@ -13,6 +14,7 @@ VOCABULARIES = ("joint", "separate")
 DISJOINT = ("either", "source", "none")
 DEFAULT_VOCAB_SIZE = 5000
 CHARACTERS_A_PIECE = 100  # at least, by default: with fewer nearly every word of the text becomes one piece
+MOST_WORKERS = 16  # or as many as there are cores
 LANGUAGE = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # options that matter to some segmentations only
@@ -116,6 +118,14 @@ def check_choice(option: str, value: str, choices: Tuple[str, ...]) -> None:
         raise ValueError(f"{option}: got '{value}'; choose from {', '.join(choices)}")
 
 
+def check_workers(workers: int) -> None:
+    """Each is a process that imports fairseq."""
+    most = max(MOST_WORKERS, os.cpu_count() or 1)
+    check_least("--workers", workers, 1)
+    if workers > most:
+        raise ValueError(f"--workers: got {workers}; {most} are the most here")
+
+
 def check_least(option: str, value: Optional[float], least: int) -> None:
     if value is not None and not value >= least:  # not (nan >= 1)
         raise ValueError(f"{option}: got {value}; {least} is the least")
@@ -160,8 +170,9 @@ def read_settings(args) -> Settings:
     check_choice("--segmentation", args.segmentation, SEGMENTATIONS)
     check_choice("--vocabulary", args.vocabulary, VOCABULARIES)
     check_choice("--disjoint", args.disjoint, DISJOINT)
-    for name in ("vocab_size", "min_count", "max_length", "max_ratio", "valid_size", "test_size", "workers"):
+    for name in ("vocab_size", "min_count", "max_length", "max_ratio", "valid_size", "test_size"):
         check_least(f"--{name.replace('_', '-')}", getattr(args, name), 1)
+    check_workers(args.workers)
     for name, kinds in ONLY_FOR.items():
         if getattr(args, name) is not None and args.segmentation not in kinds:
             option = f"--{name.replace('_', '-')}"

@@ -12,6 +12,7 @@ from fairseq_attn_plugin.data.reversal_problem import ReversalProblem, flag  # n
 from fairseq_attn_plugin.evaluation import whole_files  # noqa: E402
 
 SPLITS = ("train", "valid", "test", "test_long")
+SIDES = ("src", "tgt")
 
 
 def main() -> None:
@@ -24,20 +25,28 @@ def main() -> None:
     args = parser.parse_args()
     fields = {field.name for field in dataclasses.fields(ReversalProblem)}
     try:
+        for split in args.splits:
+            whole_files.check_name("--splits", split)
         problem = ReversalProblem(**{k: v for k, v in vars(args).items() if k in fields and v is not None})
         texts = {split: problem.text(split) for split in args.splits}
         args.out.mkdir(parents=True, exist_ok=True)
+        for path in (file_of(args.out, split, side) for split in texts for side in SIDES):
+            whole_files.check_output(path, streams=False)
         for split, pairs in texts.items():
             write(pairs, split, args.out)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 
 
+def file_of(folder: Path, split: str, side: str) -> Path:
+    return folder / f"{split}.{side}"
+
+
 def write(pairs: list, split: str, folder: Path) -> None:
     """Writes the (source, target) lines of a split; each file gets its name only when it is complete."""
-    for side, suffix in enumerate(("src", "tgt")):
-        path = folder / f"{split}.{suffix}"
-        whole_files.write_text(path, "".join(pair[side] + "\n" for pair in pairs))
+    for number, side in enumerate(SIDES):
+        path = file_of(folder, split, side)
+        whole_files.write_text(path, "".join(pair[number] + "\n" for pair in pairs))
         print(f"{path}: {len(pairs):,} sentences", file=sys.stderr)
 
 

@@ -65,7 +65,8 @@ make_model() {
   mapfile -t files <<<"$found"
   rm -rf -- "$model.part" && mkdir -- "$model.part" &&
     "$bin/python" -W ignore "$root/scripts/average_checkpoints.py" "$model.part/checkpoint.pt" "${checkpoints[@]}" &&
-    cp -t "$model.part" -- "${files[@]}" && decide files "$data" "$trained_on" >/dev/null || return 1
+    cp -t "$model.part" -- "${files[@]}" && decide files "$data" "$trained_on" >/dev/null &&
+    decide seal "$model.part" checkpoint.pt || return 1
   printf '%s\n' "${train[*]}" >"$model.part/train.options" && rm -rf -- "$model" && mv -- "$model.part" "$model"
 }
 
@@ -83,24 +84,18 @@ decode() {
   done
 }
 
-# Ends the script where a variable that is a number is none.
-check_numbers() {
-  local name
-  for name in UPDATES AVERAGE BEAM; do
-    case ${!name} in '' | *[!0-9]*) die "$name: got '${!name}'; give a number" ;; esac
-    [ "$name" = AVERAGE ] || [ "${!name}" -gt 0 ] || die "$name: got '${!name}'; give a number, 1 or more"
-  done
-}
-
 main() {
   local preparing=() found own plugin train splits trained_on
-  check_numbers
+  number UPDATES 1
+  number AVERAGE 0
+  number BEAM 1
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;; esac
     preparing+=("$1")
     shift
   done
   [ $# -eq 0 ] || shift
+  refuse "$@"
   case "$AVERAGE $* " in
     0\ *) ;;
     *' --no-epoch-checkpoints '*) die "--no-epoch-checkpoints: AVERAGE=$AVERAGE wants checkpoints of epochs" ;;
@@ -121,14 +116,14 @@ main() {
   train+=("$@")
   trained_on=$(data_sum)
   claim "$out" "data $trained_on | average $AVERAGE | train ${train[*]}"
-  mend "$out"
   SHOWN=--updates step "$out" train "$bin/fairseq-train" "$data" --user-dir "$plugin" "${train[@]}" \
     --save-dir "$out/checkpoints" --log-file "$out/train.jsonl"
   step "$out" model make_model
   decode
   report "$out" "$root/scripts/nmt_report.py" run "$out" "$data" "${splits[@]}"
-  case ${train[*]} in
-    '--task attn_translation --arch '*) say "translate with: bash scripts/translate.sh ${own:+--user-dir $own }$out/model" ;;
+  case "$(value_of --task "${train[@]}") ${train[*]}" in
+    'attn_translation --task attn_translation --arch '*)
+      say "translate with:$(printf ' %q' bash scripts/translate.sh ${own:+--user-dir "$own"} "$out/model")" ;;
   esac
   say "translations, scores, pictures and logs: $out"
 }

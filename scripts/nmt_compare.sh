@@ -104,6 +104,7 @@ main() {
     shift
   done
   [ $# -eq 0 ] || { shift; training=("$@"); }
+  refuse "${training[@]}"
   case "$mode ${training[*]}" in
     lstm*--dropout[\ =]*) die "--dropout: $mode compares two values of it; for another use nmt.sh" ;;
   esac

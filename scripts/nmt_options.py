@@ -4,6 +4,7 @@
     nmt_options.py splits DATA [SPLITS]                    what is decoded
     nmt_options.py checkpoints FOLDER AVERAGE              what the model is the mean of
     nmt_options.py files DATA SUM                          what a model's folder has of the data folder
+    nmt_options.py seal MODEL CHECKPOINT                   nothing: the checksum goes into the model's folder
 
 It imports nothing but the standard library, so that it answers at once."""
 
@@ -14,12 +15,19 @@ import sys
 from pathlib import Path
 from typing import List, Sequence
 
-from data_folder import DATA_FILE, dictionary_file, model_files, sha256, tests_of, text_file
+from data_folder import DATA_FILE, describe_checkpoint, dictionary_file, model_files, sha256, tests_of
 
 RECIPE = (
     "--optimizer adam --lr 0.002 --lr-scheduler polynomial_decay --clip-norm 1.0 "
     "--label-smoothing 0.1 --max-tokens 500"
 ).split()
+TASK = "attn_translation"
+ONLY_FOR = {
+    "--label-smoothing": ("--criterion", "label_smoothed.*|chunked_cross_entropy"),
+    "--warmup-updates": ("--lr-scheduler", "polynomial_decay|inverse_sqrt|cosine|fixed|reduce_lr_on_plateau"),
+    "--total-num-update": ("--lr-scheduler", "polynomial_decay"),
+}
+"""Options of the recipe that fairseq-train knows with some criteria and schedulers alone, and the names of these."""
 OURS = "--arch attn_lstm_multi30k --criterion chunked_cross_entropy".split()
 OTHERS = "--criterion label_smoothed_cross_entropy".split()  # with an --arch of fairseq's own
 WARM_UP = 400  # updates, or a tenth of a short training
@@ -50,15 +58,19 @@ def train(data: str, updates: str, average: str, *words: str) -> List[str]:
         average: how many epochs the model is the mean of; 0: it is the best checkpoint.
     """
     arch = value_of("--arch", words, OURS[1])
-    metric = value_of("--best-checkpoint-metric", words, "bleu")
-    options = ["--task", "attn_translation", *model_options(arch, data), *RECIPE, "--max-update", updates]
+    logs_bleu = value_of("--task", words, TASK) == TASK or "--eval-bleu" in words
+    metric = value_of("--best-checkpoint-metric", words, "bleu" if logs_bleu else "loss")
+    options = ["--task", TASK, *model_options(arch, data), *RECIPE, "--max-update", updates]
     options += "--log-format json --log-interval 200 --save-interval-updates 2000 --keep-interval-updates 1".split()
     options += ["--warmup-updates", str(min(WARM_UP, int(updates) // 10))]
     options += ["--best-checkpoint-metric", metric]
     options += ["--maximize-best-checkpoint-metric"] if metric in MAXIMIZED else []  # cannot be undone by a word
     options += ["--keep-last-epochs", average] if int(average) else ["--no-epoch-checkpoints"]
-    if value_of("--lr-scheduler", [*RECIPE, *words]) == "polynomial_decay":  # others do not know it
-        options += ["--total-num-update", updates]
+    options += ["--total-num-update", updates]
+    for option, (chooses, names) in ONLY_FOR.items():
+        if not re.fullmatch(names, value_of(chooses, [*options, *words])):
+            place = options.index(option)
+            del options[place : place + 2]
     return options
 
 
@@ -81,7 +93,7 @@ def splits(data: str, chosen: str = "") -> List[str]:
     source = read_settings(data)["source"]
     tests = tests_of(data, source)
     for split in chosen.split():
-        if not Path(data, text_file(split, source)).exists():
+        if split not in ("valid", *tests):
             raise ValueError(f"SPLITS: got '{split}'; choose from valid {' '.join(tests)}")
     return chosen.split() or tests
 
@@ -123,7 +135,13 @@ def files(data: str, trained_on: str) -> List[str]:
     return [str(Path(data, name)) for name in model_files(read_settings(data))]
 
 
-VERBS = {verb.__name__: verb for verb in (train, splits, checkpoints, files)}
+def seal(model: str, checkpoint: str) -> List[str]:
+    """Notes in a model's folder which checkpoint it was made with."""
+    describe_checkpoint(model, checkpoint)
+    return []
+
+
+VERBS = {verb.__name__: verb for verb in (train, splits, checkpoints, files, seal)}
 
 
 def main() -> None:

@@ -35,6 +35,9 @@ def report_run(args) -> str:
 
 
 def report_comparison(args) -> str:
+    reports = [f"{run.partition('=')[2]}/report.json" for run in args.runs]
+    for name in ("report.md", "report.json"):
+        whole_files.check_output(f"{args.out}/{name}", *reports)
     runs = [translation_report.read_run(*run.split("=", 1)) for run in args.runs]
     table = translation_report.table(runs) + "\n"
     table += translation_report.measures(runs[0].report, "the first row of the same test set") + "\n"

@@ -1,12 +1,34 @@
-# What the scripts that run a pipeline share: say, die, reason, step, renew, mend, report, claim, lock, limit_threads,
-# share_cores, job, finish. Sourced by them; before any of these functions is called, `script` (its name without .sh) and
-# `root` (of the project) are set, and before step, mend and report `bin` (of the environment).
+# What the scripts that run a pipeline share: say, die, number, refuse, reason, step, renew, report, claim, lock,
+# limit_threads, share_cores, job, finish. Sourced by them; before any of these functions is called, `script` (its name
+# without .sh) and `root` (of the project) are set, and before step and report `bin` (of the environment).
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
 die() { printf '%s.sh: %s\n' "$script" "$*" >&2; exit 1; }
 
 # The comment at the top of a script.
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$1"; }
+
+# number NAME LEAST: ends the script where the variable is no number, or a smaller one; zeros before it are taken off,
+# as others would read it by eights.
+number() {
+  case ${!1} in
+    '' | *[!0-9]*) die "$1: got '${!1}'; give a number, $2 or more" ;;
+    ??????????*) die "$1: got '${!1}'; give a number of at most 9 digits" ;;
+  esac
+  [ "$((10#${!1}))" -ge "$2" ] || die "$1: got '${!1}'; give a number, $2 or more"
+  printf -v "$1" %s "$((10#${!1}))"
+}
+
+# refuse WORD...: ends the script where a word is an option that it gives fairseq-train itself.
+refuse() {
+  local word
+  for word in "$@"; do
+    case ${word%%=*} in
+      --save-dir | --log-file)
+        die "${word%%=*}: checkpoints and logs are in the folder of the run; leave it out, or set OUT=" ;;
+    esac
+  done
+}
 
 # The line of a log's last command that says what went wrong.
 reason() {
@@ -47,30 +69,6 @@ renew() {
   printf '%s\n' "$3" >"$1/$2.settings"
 }
 
-# mend FOLDER: readies the checkpoints of a training that did not come to its end. Those that a kill left half written
-# are removed; where checkpoint_last.pt is among them, the training goes on from the newest of the others, if there is
-# one, and so does checkpoint_best.pt, of which the half written file was a copy.
-mend() {
-  local folder=$1/checkpoints path newest= missing=()
-  [ ! -e "$1/train.done" ] || return 0
-  for path in "$folder"/*.pt; do
-    [ -e "$path" ] && ! "$bin/python" -m zipfile -t "$path" >/dev/null 2>&1 || continue
-    say "$path was left half written: removed"
-    rm -- "$path"
-    case $path in */checkpoint_best.pt) missing=("$path") ;; esac
-  done
-  [ -e "$folder/checkpoint_last.pt" ] || missing+=("$folder/checkpoint_last.pt")
-  for path in "$folder"/*.pt; do
-    [ ! -e "$path" ] || { [ -n "$newest" ] && [ ! "$path" -nt "$newest" ]; } || newest=$path
-  done
-  [ -n "$newest" ] || return 0
-  for path in "${missing[@]}"; do
-    say "${path##*/} is taken from $newest"
-    cp -p -- "$newest" "$path.part"
-    mv -- "$path.part" "$path"
-  done
-}
-
 # report FOLDER SCRIPT...: runs a Python script that prints a table; its warnings are shown, its log is FOLDER/report.log.
 report() {
   local folder=$1
@@ -99,11 +97,12 @@ claim() {
   die "$1 holds results of other settings (above: < then, > now); remove that folder, or set OUT= to another"
 }
 
-# lock FOLDER: one run at a time. Trainings inherit the lock: it is held for as long as one of them lives. Those that a
+# lock FOLDER: one run at a time, in a folder that is new, or that of such runs. Trainings inherit the lock: it is held for as long as one of them lives. Those that a
 # killed run has left behind are waited for.
 lock() {
   local owner
   make_folder "$1"
+  [ -e "$1/.lock" ] || [ -z "$(ls -A -- "$1")" ] || die "$1 holds other files; set OUT= to a new folder"
   { exec 9>>"$1/.lock"; } 2>/dev/null || die "$1: cannot be written; set OUT= to another folder"
   command -v flock >/dev/null || return 0
   if ! flock -n 9; then
@@ -123,7 +122,7 @@ limit_threads() { export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || $
 # Makes ready for jobs: JOBS= says how many run at once.
 share_cores() {
   JOBS=${JOBS:-1} started=()
-  case $JOBS in 0* | *[!0-9]*) die "JOBS: got '$JOBS'; give a number, 1 or more" ;; esac
+  number JOBS 1
   limit_threads "$JOBS"
   trap stop EXIT
 }

@@ -14,6 +14,7 @@ from fairseq_attn_plugin.data.data_folder import dictionary_file, read_data_sett
 from fairseq_attn_plugin.data.segmenter import Segmenter  # noqa: E402
 from fairseq_attn_plugin.evaluation import plots, report, word_pieces  # noqa: E402
 from fairseq_attn_plugin.evaluation.generation_log import read_generation_log  # noqa: E402
+from fairseq_attn_plugin.evaluation.whole_files import check_output  # noqa: E402
 
 
 def main() -> None:
@@ -26,6 +27,7 @@ def main() -> None:
     parser.add_argument("--pieces", action="store_true", help="with --data: draw pieces, not words")
     args = parser.parse_args()
     try:
+        check_output(args.picture, args.log, *(Path(args.data).glob("*") if args.data else ()))
         plots.save(plots.attention_heat_maps(maps(args)), args.picture)
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")

@@ -4,7 +4,6 @@ that a dictionary has for these. Line n of the output is sentence n-1 of the log
 import argparse
 import logging
 import sys
-from pathlib import Path
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
@@ -32,9 +31,8 @@ def main() -> None:
 
 def replaced(args) -> tuple:
     """The lines that the options ask for, and what there is to say about them."""
-    for path in filter(None, (args.log, args.dictionary, args.source)):
-        if args.out != "-" and Path(args.out).exists() and Path(path).exists() and Path(args.out).samefile(path):
-            raise ValueError(f"{args.out}: this is an input; name another file for the output")
+    if args.out != "-":
+        whole_files.check_output(args.out, *filter(None, (args.log, args.dictionary, args.source)))
     dictionary = unknown_words.read_dictionary(args.dictionary) if args.dictionary else {}
     source = unknown_words.read_source_text(args.source) if args.source else []
     sentences = read_generation_log(args.log)

@@ -37,7 +37,6 @@ train_and_decode() {
   read -ra decoding <<<"$3"
   shift 3
   claim "$folder" "train $* | generate ${decoding[*]}"
-  mend "$folder"
   step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "$@" \
     --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
   for split in "${splits[@]}"; do
@@ -71,6 +70,7 @@ main() {
     *) mode=$1; shift ;;
   esac
   case " $MODES " in *" $mode "*) ;; *) die "got '$mode'; choose from ${MODES// /, }" ;; esac
+  refuse "$@"
   share_cores
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin

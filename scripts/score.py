@@ -34,6 +34,8 @@ def main() -> None:
     parser.add_argument("--json", metavar="FILE", help="writes the numbers there, too")
     args = parser.parse_args()
     try:
+        if args.json:
+            whole_files.check_output(args.json, args.reference, *args.hypotheses)
         scored = read_and_score(args)
         print(scoring.markdown(scored), end="")
         if args.json:

@@ -3,7 +3,8 @@
 #
 # usage: bash scripts/test.sh [fast|full] [PYTEST_ARGUMENT ...]
 #   fast   without the slow tests, which train, start programs or take seconds
-#   full   every combination of score, query, normaliser, cell and feeding; else every two values
+#   full   every combination of score, query, normaliser, cell and feeding, else every two values; hostile options by the
+#          thousand
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 set -euo pipefail
 

@@ -9,6 +9,7 @@ import sys
 from typing import Optional
 
 SHOWN = re.compile(r"valid_(.*(?:loss|accuracy|bleu|chrf|exact_match|error_rate))")
+WARNING = re.compile(r"\| WARNING \| fairseq_attn_plugin[\w.]* \| (.*)")
 LEFT_OUT = re.compile(r"([\d,]+) samples have invalid sizes and will be skipped, max_positions=(\([^)]*\)|\d+)")
 
 
@@ -29,6 +30,9 @@ def main() -> None:
 
 def progress(line: str, updates: bool) -> Optional[str]:
     """What a line of the log says that is worth showing."""
+    warning = WARNING.search(line)
+    if warning:
+        return f"warning: {warning[1]}"
     left_out = LEFT_OUT.search(line)
     if left_out:
         return f"{left_out[1]} sentence pairs are left out: more than {left_out[2]} tokens (--max-tokens or positions)"

@@ -18,7 +18,6 @@ import sys
 import sysconfig
 import threading
 import time
-import traceback
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -157,7 +156,7 @@ def leave_with(program: Callable[[], None]) -> None:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
         status = 1
     threading._shutdown()
     atexit._run_exitfuncs()

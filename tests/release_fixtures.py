@@ -236,6 +236,7 @@ def write_checkpoint(task: Dict[str, Any], model: Dict[str, Any], path: Path) ->
         "cfg": {"model": model["options"], "task": task},
         "model": unpack(model["parameters"]),
         "optimizer_history": [{"optimizer_name": "FairseqAdam", "lr_scheduler_state": {}, "num_updates": 1}],
+        "task_state": tasks.setup_task(OmegaConf.create(task)).state_dict(),
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 1}},
     }
     torch.save(state, path)

@@ -201,7 +201,7 @@ def test_nothing_is_logged_where_nothing_was_asked_for():
 
 def test_a_model_without_attention_is_an_error(monkeypatch):
     message = "^--report-attention: this model returns no attention .*; leave it out, or use another --attention-score$"
-    task = reversal(reversal_save_dir="", reversal_restore_file="", reversal_reset_dataloader=False)
+    task = reversal()
     model = build(task, attention_score="none", input_feeding="off")
     monkeypatch.setattr(FairseqTask, "build_model", lambda *args: model)
     with pytest.raises(ValueError, match=message):

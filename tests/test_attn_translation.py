@@ -13,7 +13,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.logging import metrics as fairseq_metrics
 from fairseq.tasks import FairseqTask
-from fairseq_commands import hypotheses, load
+from fairseq_commands import hypotheses, load, save_state
 from torch.serialization import get_unsafe_globals_in_checkpoint
 from translation_data import SMALL_MODEL, data_folder, read_lines, write_settings
 
@@ -65,6 +65,8 @@ def task_of(folder, **options):
         ({"eval_bleu": True}, "--eval-bleu: .*--translation-valid-beam"),
         ({"translation_valid_beam": -1}, "--translation-valid-beam: got -1; give at least 0"),
         ({"translation_valid_max_len_b": 0}, "--translation-valid-max-len-b: got 0; give at least 1"),
+        ({"translation_valid_max_len_a": float("nan")}, "--translation-valid-max-len-a: got nan; give a number"),
+        ({"translation_valid_max_len_a": 2e9}, "--translation-valid-max-len-a: got 2000000000.0; give a number of"),
         ({"translation_post_process": "sentencepiece"}, "--post-process: got 'sentencepiece', but .*; leave"),
         ({"source_lang": "en", "target_lang": "de"}, "--source-lang: got 'en', but .* is de-en; leave"),
         ({"target_lang": "fr"}, "--target-lang: got 'fr', but .* is de-en; leave"),
@@ -135,7 +137,7 @@ def test_a_checkpoint_of_another_data_folder_is_an_error(data, difference, when,
         task = task_of(data(), **options)
         if when == "decoding":
             return task.load_state_dict(state)
-        torch.save({"task_state": state}, tmp_path / name)
+        save_state(state, tmp_path / name)
         return task.build_model(None)
 
     start(saved)

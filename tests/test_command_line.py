@@ -100,8 +100,8 @@ def test_model_error_is_the_last_line(data, programs):
     command = [programs / "bin" / "fairseq-train", str(data), *given.split()]
     done = subprocess.run(command, capture_output=True, text=True)
     names = ", ".join(["none", *ATTENTION_SCORES.names()])
-    expected = f"ValueError: --attention-score: got 'lunog'; choose from {names}"
-    assert done.returncode and done.stderr.splitlines()[-1] == expected
+    expected = f"fairseq-train: error: --attention-score: got 'lunog'; choose from {names}"
+    assert done.returncode == 1 and done.stderr.splitlines()[-1] == expected and "Traceback" not in done.stderr
 
 
 REVERSAL = (

@@ -46,7 +46,7 @@ REVERSAL = [
     "test_max_length", "long_size", "long_min_length", "long_max_length", "exact_size", "seed", "order",
     "source_padding",
     "eval_beam", "eval_max_len_a", "eval_max_len_b", "save_dir", "restore_file", "finetune_from_model",
-    "reset_dataloader",
+    "reset_dataloader", "no_last_checkpoints",
 ]  # fmt: skip
 TRANSLATION = dict(
     left_pad_source=False, translation_valid_beam=1, translation_valid_max_len_a=1.5, translation_valid_max_len_b=10,
@@ -54,6 +54,7 @@ TRANSLATION = dict(
     translation_restore_file="${checkpoint.restore_file}",
     translation_finetune_from_model="${checkpoint.finetune_from_model}",
     translation_reset_dataloader="${checkpoint.reset_dataloader}",
+    translation_no_last_checkpoints="${checkpoint.no_last_checkpoints}",
     translation_best_metric="${checkpoint.best_checkpoint_metric}",
     translation_maximize="${checkpoint.maximize_best_checkpoint_metric}",
     translation_post_process="${common_eval.post_process}",

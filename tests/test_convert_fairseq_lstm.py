@@ -116,11 +116,11 @@ MISTAKES = {
     "weights alone": (lambda state: state["model"], "not a checkpoint of fairseq, it lacks a model or its options"),
     "lost entry": (
         lambda state: {k: v for k, v in state.items() if k != "extra_state"},
-        "fairseq cannot read it (KeyError: 'extra_state')",
+        "lacks the extra_state",
     ),
     "foreign class": (
         lambda state: change(state, more=Fraction(1, 2)),
-        "not a checkpoint of fairseq, it holds a fractions.Fraction, which could run code",
+        "dangerous, not loaded: it holds fractions.Fraction, which could run code",
     ),
     "another model": (
         lambda state: with_model(state, _name="transformer_iwslt_de_en"),

@@ -141,7 +141,7 @@ def test_sums_of_processes_and_batches_are_logged_per_word():
 
 @pytest.mark.parametrize("weight", [-0.5, float("nan"), float("inf")])
 def test_a_weight_that_is_none_is_an_error(weight):
-    with pytest.raises(ValueError, match=rf"^--coverage-loss: got {weight}; give a number of 0 or more$"):
+    with pytest.raises(ValueError, match=rf"^--coverage-loss: got {weight}; give a number of 0 or more, at most"):
         criterion(toy_task(), weight)
 
 

@@ -56,6 +56,8 @@ def damage(name):
         (None, ["--segmentation", "word"], r"--segmentation: got 'word'; choose from none, char, bpe, unigram"),
         (None, ["--vocabulary", "both"], r"--vocabulary: got 'both'; choose from joint, separate"),
         (None, ["--vocab-size", "0"], r"--vocab-size: got 0; 1 is the least"),
+        (None, ["--workers", "0"], r"--workers: got 0; 1 is the least"),
+        (None, ["--workers", "100000"], r"--workers: got 100000; \d+ are the most here"),
         (None, ["--max-ratio", "nan"], r"--max-ratio: got nan; 1 is the least"),
         (
             None,
@@ -106,6 +108,29 @@ def test_mistakes_in_tables(text, columns, error, tmp_path):
         prepare_corpus.prepare(
             parse("--source", "de", "--target", "en", "--tsv", tmp_path / "x.tsv", "--out", tmp_path, *more)
         )
+
+
+@pytest.mark.parametrize("place", ["toy.de-en/text/train", "toy.de-en.work/clean/train"])
+def test_text_is_not_read_from_where_it_is_written(place, corpus, tmp_path):
+    prefix = tmp_path / place
+    prefix.parent.mkdir(parents=True)
+    for language in ("de", "en"):
+        shutil.copy(corpus / f"train.{language}", prefix.with_suffix(f".{language}"))
+    (tmp_path / "link").symlink_to(prefix.parent)
+    for given in (prefix, tmp_path / "link" / "train"):
+        with pytest.raises(ValueError, match="^--train: '.*train' is in '.*', which is written; choose another --set"):
+            options = ("--train", given, "--set", "toy", "--out", tmp_path)
+            prepare_corpus.prepare(parse("--source", "de", "--target", "en", *options))
+    assert prefix.with_suffix(".de").read_bytes() == (corpus / "train.de").read_bytes()
+
+
+def test_a_link_in_place_of_the_data_folder_stays(corpus, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "data.json").write_text("{}")
+    (tmp_path / "toy.de-en").symlink_to("mine")
+    with pytest.raises(ValueError, match="toy.de-en is a symbolic link, and would be made anew; choose another --set"):
+        prepare_corpus.prepare(parse("--source", "de", "--target", "en", "--from", corpus, "--out", tmp_path))
+    assert [path.name for path in (tmp_path / "toy.de-en").iterdir()] == ["data.json"]
 
 
 def test_the_command_says_one_line(corpus, tmp_path):

@@ -17,15 +17,21 @@ DATA_NAMES = re.compile(r"data\.json|\bdict\.|sentencepiece(\.\w*)*\.?model|<2")
 RULES = {
     f"{PLUGIN}/modules": ((f"{PLUGIN}.modules",), FAIRSEQ),
     f"{PLUGIN}/models": ((f"{PLUGIN}.models", f"{PLUGIN}.modules", f"{PLUGIN}.data.data_folder"), ()),
-    f"{PLUGIN}/checkpoints": ((f"{PLUGIN}.checkpoints", f"{PLUGIN}.models", f"{PLUGIN}.modules"), ()),
+    f"{PLUGIN}/checkpoints": (
+        (f"{PLUGIN}.checkpoints", f"{PLUGIN}.models", f"{PLUGIN}.modules", f"{PLUGIN}.evaluation.whole_files"), ()
+    ),
     f"{PLUGIN}/serving": (tuple(f"{PLUGIN}.{room}" for room in ("serving", "tasks", "models", "checkpoints")), ()),
     f"{PLUGIN}/criterions": ((f"{PLUGIN}.criterions", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/data": ((f"{PLUGIN}.data",), ()),
     f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data.data_folder"), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
     f"{PLUGIN}/experiments": ((f"{PLUGIN}.experiments", f"{PLUGIN}.modules"), ()),
-    f"{PLUGIN}/tasks": ((f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics"), ()),
-    f"{PLUGIN}/benchmark": ((f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots"), ()),
+    f"{PLUGIN}/tasks": (
+        (f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics", f"{PLUGIN}.checkpoints.files"), ()
+    ),
+    f"{PLUGIN}/benchmark": (
+        (f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots", f"{PLUGIN}.evaluation.whole_files"), ()
+    ),
     "data-prep": ((), ()),
 }
 # the public entry: importing it registers everything

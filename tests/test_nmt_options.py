@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from fairseq.criterions import CRITERION_DATACLASS_REGISTRY
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY
+from fairseq.optim.lr_scheduler import LR_SCHEDULER_DATACLASS_REGISTRY
 from translation_data import write_settings
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -38,6 +40,31 @@ def test_models_of_fairseq_get_options_that_they_have(data):
     options = nmt_options.train(data, "9", "0", "--arch", "lstm")
     assert nmt_options.value_of("--criterion", options) == "label_smoothed_cross_entropy"
     assert not {"--arch", "attn_lstm_multi30k", "--share-all-embeddings"} & set(options)
+
+
+@pytest.mark.parametrize(
+    "chooses, registry, options",
+    [
+        ("--criterion", CRITERION_DATACLASS_REGISTRY, ["--label-smoothing"]),
+        ("--lr-scheduler", LR_SCHEDULER_DATACLASS_REGISTRY, ["--warmup-updates", "--total-num-update"]),
+    ],
+)
+def test_criteria_and_schedulers_get_options_that_they_have(data, chooses, registry, options):
+    """The recipe's own get every one."""
+    assert set(options) <= set(nmt_options.train(data, "9", "0"))
+    for name, config in registry.items():
+        has = {"--" + field.replace("_", "-") for field in getattr(config, "__dataclass_fields__", ())}
+        given = nmt_options.train(data, "9", "0", f"{chooses}={name}")
+        assert set(options) & set(given) <= has, f"{chooses} {name}"
+
+
+def test_the_metric_is_one_that_the_task_logs(data):
+    def metric(*words):
+        return nmt_options.value_of("--best-checkpoint-metric", nmt_options.train(data, "9", "0", *words))
+
+    assert [metric(), metric("--task", "translation"), metric("--task=translation", "--eval-bleu")] == [
+        "bleu", "loss", "bleu",
+    ]  # fmt: skip
 
 
 def test_embeddings_are_shared_as_far_as_the_dictionaries_are(data):

@@ -3,12 +3,12 @@ run that is killed and started again."""
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -158,7 +158,19 @@ def test_a_score_of_ones_own_is_known_when_it_decodes(checkout):
     result = checkout.run(*PAIR, "--", "--user-dir", "mine", "--attention-score", "distance")
     commands = checkout.calls("train") + checkout.calls("generate")
     assert len(commands) == 3 and all(f" {checkout.data} --user-dir mine " in call for call in commands)
-    assert f"translate.sh --user-dir mine {checkout.out}/model" in result.stderr
+    hint = next(line for line in result.stderr.splitlines() if "translate with: " in line)
+    words = ["bash", "scripts/translate.sh", "--user-dir", "mine", f"{checkout.out}/model"]
+    assert shlex.split(hint.split("translate with: ")[1]) == words
+
+
+def test_what_lies_in_another_folder_stays_as_it_is(checkout):
+    """A folder that is not that of a run, such as the one of the data, or a home with a folder "model"."""
+    (checkout.out / "model").mkdir(parents=True)
+    (checkout.out / "model" / "mine").touch()
+    result = checkout.run(*PAIR)
+    assert result.returncode == 1
+    assert last_line(result).endswith(f"{checkout.out} holds other files; set OUT= to a new folder")
+    assert sorted(checkout.out.rglob("*")) == [checkout.out / "model", checkout.out / "model" / "mine"]
 
 
 def test_help_is_found_among_the_words(checkout):
@@ -166,9 +178,21 @@ def test_help_is_found_among_the_words(checkout):
     assert result.returncode == 0 and result.stdout.startswith("From raw parallel text") and not checkout.calls()
 
 
+def test_numbers_with_zeros_before_them_are_decimal(checkout):
+    assert checkout.run(*PAIR, UPDATES="010", AVERAGE="02", BEAM="08").returncode == 0
+    train, generate = checkout.calls("train")[0], checkout.calls("generate")[0]
+    assert "--max-update 10 " in train and "--keep-last-epochs 2 " in train and "--beam 8 " in generate
+
+
+@pytest.mark.parametrize("words", [("--arch", "lstm"), ("--task", "translation")], ids=" ".join)
+def test_what_the_server_cannot_read_has_no_hint(checkout, words):
+    result = checkout.run(*PAIR, "--", *words)
+    assert result.returncode == 0 and "translate with: " not in result.stderr
+
+
 def test_models_of_fairseq_get_options_that_they_have(checkout):
     result = checkout.run(*PAIR, "--", "--arch", "lstm")
-    assert result.returncode == 0 and "translate with: " not in result.stderr
+    assert result.returncode == 0
     train = checkout.calls("train")[0]
     assert "attn_lstm" not in train and "--criterion label_smoothed_cross_entropy" in train
     assert checkout.run(*PAIR, "--", "--arch", "x", OUT=f"{checkout.out}2", NO_ATTENTION="1").returncode == 0
@@ -208,10 +232,14 @@ def test_data_made_anew_while_it_trains_make_no_model(checkout):
     [
         (PAIR, dict(BREAK="prepare"), "error: --source: got 'x'"),
         (PAIR, dict(BREAK="error"), "ValueError: --lr: got x"),
-        (PAIR, dict(AVERAGE="two"), "AVERAGE: got 'two'; give a number"),
+        (PAIR, dict(AVERAGE="two"), "AVERAGE: got 'two'; give a number, 0 or more"),
+        (PAIR, dict(UPDATES="9" * 20), f"UPDATES: got '{'9' * 20}'; give a number of at most 9 digits"),
+        ((*PAIR, "--", "--save-dir", "x"), {}, "--save-dir: checkpoints and logs are in the folder of the run; leave"),
+        ((*PAIR, "--", "--log-file=x"), {}, "--log-file: checkpoints and logs are in the folder of the run; leave"),
         (PAIR, dict(BEAM="0"), "BEAM: got '0'; give a number, 1 or more"),
         (PAIR, dict(UPDATES="00"), "UPDATES: got '00'; give a number, 1 or more"),
         (PAIR, dict(SPLITS="test nope"), "SPLITS: got 'nope'; choose from valid test test1"),
+        (PAIR, dict(SPLITS="../text/test"), "SPLITS: got '../text/test'; choose from valid test test1"),
         ((*PAIR, "--", "--no-epoch-checkpoints"), dict(AVERAGE="2"), "--no-epoch-checkpoints: AVERAGE=2 wants"),
         ((*PAIR, "--set", "europarl"), {}, "--set europarl: give its text with --from"),
         (PAIR, dict(OUT="/proc/x"), "/proc/x: cannot be made (No such file or directory); set OUT="),
@@ -249,32 +277,6 @@ def test_a_killed_script_takes_its_training_along_and_is_resumed(checkout):
     assert state_of(int(pid_file.read_text())) in (None, "Z"), "ended, if not looked after yet"
     first, second = checkout.calls("train")
     assert first == second and "--save-dir" in first
-
-
-@pytest.mark.parametrize(
-    "damaged, left",
-    [
-        (("4", "_last"), {"_best": "_best", "3": "3", "_last": "3"}),
-        (("_best",), {"_best": "_last", "3": "3", "4": "4", "_last": "_last"}),
-        (("_best", "_last"), {"_best": "4", "3": "3", "4": "4", "_last": "4"}),
-    ],
-)
-def test_half_written_checkpoints_are_removed_and_taken_from_the_newest(checkout, damaged, left):
-    folder = checkout.out / "checkpoints"
-    folder.mkdir(parents=True)
-    whole = {}
-    for number, name in enumerate(("_best", "3", "4", "_last")):
-        path = folder / f"checkpoint{name}.pt"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("data", name * 100)
-        whole[name] = path.read_bytes()
-        path.write_bytes(whole[name][:60] if name in damaged else whole[name])
-        os.utime(path, (number, number))
-    result = checkout.run(*PAIR, BREAK="error")
-    assert result.stderr.count("left half written: removed") == len(damaged)
-    assert {path.stem.removeprefix("checkpoint"): path.read_bytes() for path in folder.iterdir()} == {
-        name: whole[origin] for name, origin in left.items()
-    }
 
 
 def test_comparisons_run_every_model_with_the_same_options(checkout):

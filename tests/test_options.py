@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq import options as fairseq_options
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from fairseq.tasks import TASK_REGISTRY
 from model_factory import batch, build, config, dictionary, toy_task
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig, AttnRNNModel
@@ -206,20 +208,46 @@ def test_pretrained_and_frozen_embeddings(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "2 5\ns1 1 2 3 4 5\n\ns3 0 0 0 0 1\n\n",
+        "\ufeff2\t5\r\ns1\t1\t2\t3\t4\t5\r\ns3\t0\t0\t0\t0\t1",
+        "4 5\nat a@b.c 1 1 1 1 1\ns1 1 2. 3e0 +4 5\n\u00a0 9 9 9 9 9\ns3  0 0 0 0 1\n",
+    ],
+    ids=["blank lines", "tabs, CR LF", "symbols with blanks"],
+)
+def test_embedding_files_as_others_write_them(tmp_path, text, caplog):
+    path = tmp_path / "source.vec"
+    path.write_text(text, encoding="utf-8", newline="")
+    with caplog.at_level("INFO"):
+        table, words = build(encoder_embed_path=str(path)).encoder.embed_tokens, toy_task().source_dictionary
+    found = [(table.weight[words.index(symbol)] / 8).tolist() for symbol in ("s1", "s3")]  # build() scales by 8
+    assert found == [[1, 2, 3, 4, 5], [0, 0, 0, 0, 1]]
+    assert f"--encoder-embed-path: {path} has 2 of the 13 symbols of the dictionary" in caplog.text
+
+
+@pytest.mark.parametrize(
     "text, message",
     [
-        ("2 3\ns1 1 2 3\n", "has vectors of 3 numbers; give --encoder-embed-dim that size (it is 5)"),
-        ("s1 1 2 3 4 5\n", "the first line of .* must give the number of symbols and the size"),
-        ("", "the first line of"),
-        ("1 5\nother 1 2 3 4 5\n", "has no symbol of the dictionary"),
-        ("1 5\ns1 1 2 x 4 5\n", "is not an embedding file"),
+        ("2 3\ns1 1 2 3\n", "{} has vectors of 3 numbers; give --encoder-embed-dim that size (it is 5)"),
+        ("s1 1 2 3 4 5\n", "line 1 of {} must give the number of symbols and the size"),
+        ("", "line 1 of {} must give"),
+        ("1 5\nother 1 2 3 4 5\n", "{} has no symbol of the dictionary"),
+        ("1 5\ns1 1 2 x 4 5\n", "line 2 of {} has 'x' where a finite number was due"),
+        ("1 5\ns1 1 2 nan 4 5\n", "line 2 of {} has 'nan' where"),
+        ("1 5\ns1 1 2 1e39 4 5\n", "line 2 of {} has '1e39' where"),
+        ("2 5\ns1 1 2 3 4 5\ns2 1 2.", "line 3 of {} has no symbol with 5 numbers; get the whole file"),
+        ("3 5\ns1 1 2 3 4 5\n", "{} has 1 symbols, and its first line says 3; get the whole file, or write 1 there"),
+        ("1 5\ns1 1 2 3 4 5 6\n", "line 2 of {} has more than 5 numbers"),
+        ("1 5\n\xe9 1 2 3 4 5\n", "line 2 of {} is not UTF-8; convert the file"),
     ],
 )
 def test_bad_embedding_file(tmp_path, text, message):
     path = tmp_path / "source.vec"
-    path.write_text(text)
-    with pytest.raises(ValueError, match="--encoder-embed-path: .*" + message.replace("(", r"\(").replace(")", r"\)")):
+    path.write_text(text, encoding="latin1")
+    with pytest.raises(ValueError) as error:
         build(encoder_embed_path=str(path))
+    assert str(error.value).startswith("--encoder-embed-path: " + message.format(path)) and "\n" not in str(error.value)
 
 
 def test_frozen_without_a_file_is_only_frozen():
@@ -265,6 +293,16 @@ def test_source_longer_than_the_positions_of_location(left_pad):
     with pytest.raises(ValueError, match="--attention-location-positions 5: a source has 6 positions, </s> included"):
         short(source)
     short(source[1:])  # the longest real source counts, not the width of the batch
+
+
+@pytest.mark.parametrize("task", ["multilingual_translation", "semisupervised_translation"])
+def test_tasks_that_want_several_models_are_refused(task, monkeypatch):
+    words = f"data --task {task} --lang-pairs a-b --arch"
+    for arch in ("attn_rnn", "attn_lstm"):  # where the command line is read, and where the task asks for the model
+        with pytest.raises(ValueError, match=f"^--task {task}: .*; use --task translation_multi_simple_epoch, or"):
+            fairseq_options.parse_args_and_arch(fairseq_options.get_training_parser(), [*words.split(), arch])
+    with pytest.raises(ValueError, match=f"^--task {task}: "):
+        build(object.__new__(TASK_REGISTRY[task]))
 
 
 READ = ("readout_inputs", "state,context")

@@ -12,6 +12,7 @@ from torch import nn
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel, recompose
 from fairseq_attn_plugin.models.bridge import BRIDGES, Bridge
 from fairseq_attn_plugin.models.config import REGISTRIES
+from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS, EncoderFront
 from fairseq_attn_plugin.modules import options
 from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS, AttentionAddressing, start_weights
 from fairseq_attn_plugin.modules.attention.histories import HISTORIES, AttentionHistory
@@ -277,3 +278,69 @@ def test_a_wrong_declaration_is_reported_when_it_is_registered(what, register):
     if what != "one of the model":
         assert "Outside" in str(caught.value)
     assert "outside" not in registry.names()
+
+
+# Shapes
+
+
+def wrong(base, **methods):
+    return type("Outside", (base,), methods)
+
+
+def named(registry, cls, method, **given):
+    return registry, cls, method, {registry.flag.removeprefix("--").replace("-", "_"): "outside", **given}
+
+
+MISFITS = {
+    "cell of one tensor": named(CELLS, wrong(RecurrentLayer, forward=lambda s, x, h, w: h[0]), ".forward"),
+    "cell that widens": named(
+        CELLS, wrong(RecurrentLayer, forward=lambda s, x, h, w: (torch.cat([h[0], h[0]], dim=1),)), ".forward"
+    ),
+    "cell of other arguments": named(CELLS, wrong(RecurrentLayer, __init__=lambda self, size: None), "takes"),
+    "front that shortens": named(
+        ENCODER_FRONTS, wrong(EncoderFront, forward=lambda self, words, padding=None: words[:, 1:]), ".forward"
+    ),
+    "bridge of one layer": named(
+        BRIDGES, wrong(Bridge, forward=lambda self, state, memory: [(state[0][0],)]), ".forward", decoder_layers=2
+    ),
+    "bridge of the encoder's size": named(BRIDGES, wrong(Bridge, bridge=lambda self, layer, state: state), ".forward"),
+    "normaliser over the queries": named(
+        NORMALIZERS, wrong(AttentionNormalizer, forward=lambda self, scores, mask: scores.mT), ".forward"
+    ),
+    "normaliser of nothing": named(
+        NORMALIZERS, wrong(AttentionNormalizer, normalize=lambda self, scores: scores / 0 * 0), ".forward"
+    ),
+    "normaliser that remembers nothing": named(NORMALIZERS, wrong(Smoothed, forward=Softmax.forward), ".forward"),
+    "history of other features": named(
+        HISTORIES, wrong(Surprise, features=lambda self, seen, memory: seen["last"].unsqueeze(3)), ".features"
+    ),
+    "history that forgets": named(HISTORIES, wrong(Surprise, update=lambda self, *given: {}), ".features"),
+    "history of its own sizes": named(HISTORIES, wrong(Surprise, __init__=lambda self, key_dim: None), "takes"),
+    "window for one query": named(
+        WINDOWS, wrong(AttentionWindow, forward=lambda self, query, steps, memory: query.sum()), ".forward"
+    ),
+    "addressing without memory": named(
+        ADDRESSINGS, wrong(Follower, forward=lambda self, weights, *others: weights), ".forward"
+    ),
+    "addressing without a start": named(ADDRESSINGS, wrong(Follower, first=AttentionAddressing.first), ".first"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", MISFITS)
+def test_a_part_that_does_not_fit_is_reported_by_name_when_the_model_is_built(what, register):
+    registry, cls, method, given = MISFITS[what]
+    register(registry, cls)
+    with pytest.raises(ValueError) as caught:
+        build(**given)
+    error = str(caught.value)
+    assert error.startswith(f"{registry.flag} outside: Outside{' ' * (method == 'takes')}{method} "), error
+    assert "\n" not in error
+
+
+def test_a_trial_draws_no_number_that_a_parameter_would_get(register):
+    def forward(self, scores, *given):
+        return Smoothed.forward(self, torch.rand_like(scores), *given)
+
+    register(NORMALIZERS, wrong(Smoothed, forward=forward))
+    ours, theirs = (build(attention_normalizer=name).state_dict() for name in ("outside", "softmax"))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

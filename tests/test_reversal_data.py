@@ -147,6 +147,7 @@ def test_copies_are_the_same_sources_as_they_are():
 )
 def test_symbols_are_letters_a_number_or_a_list(text, symbols):
     assert parse_symbols(text) == symbols
+    assert len(parse_symbols("300000")) == 300000, "at once: in minutes where each symbol is looked for among all"
 
 
 @pytest.mark.parametrize(
@@ -167,6 +168,8 @@ def test_symbols_are_letters_a_number_or_a_list(text, symbols):
         ({"long_min_length": 41}, "--reversal-long-min-length: 41 is more than --reversal-long-max-length 40; lower"),
         ({"test_size": 0}, "--reversal-test-size: got 0; give 1 or more"),
         ({"train_data": "stale"}, "--reversal-train-data: got 'stale'; choose from fresh, fixed"),
+        ({"symbols": "1000001"}, "--reversal-symbols: got '1000001'; give at most 1,000,000 symbols"),
+        ({"max_length": 2_000_000}, "--reversal-max-length: got 2000000; give at most 1,000,000"),
         ({"order": "sorted"}, "--reversal-order: got 'sorted'; choose from reverse, copy"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",

@@ -11,6 +11,7 @@ from fairseq.logging import metrics as fairseq_metrics
 from fairseq.models import MODEL_REGISTRY
 from fairseq.scoring import build_scorer
 from fairseq.tasks import FairseqTask
+from fairseq_commands import save_state
 
 from fairseq_attn_plugin.data.reversal_problem import ReversalProblem
 from fairseq_attn_plugin.tasks import reversal
@@ -67,7 +68,7 @@ def test_an_option_that_contradicts_the_checkpoint_is_an_error(trained, given, w
         if when == "decoding":
             task_of(**given).load_state_dict(saved)
         else:
-            torch.save({"task_state": saved}, tmp_path / "checkpoint_last.pt")
+            save_state(saved, tmp_path / "checkpoint_last.pt")
             task = task_of(**given, save_dir=str(tmp_path), restore_file="checkpoint_last.pt", reset_dataloader=False)
             task.build_model(None)
 
@@ -104,7 +105,7 @@ def test_an_ensemble_may_differ_in_anything_but_alphabet_and_order():
 @pytest.mark.parametrize("way", ["restore_file", "finetune_from_model", "reset_dataloader", "another task", "nothing"])
 def test_the_checkpoint_that_training_starts_from(way, tmp_path, monkeypatch):
     saved = {} if way == "another task" else task_of(symbols="abc", max_length=9).state_dict()
-    torch.save({"task_state": saved}, tmp_path / "other.pt")
+    save_state(saved, tmp_path / "other.pt")
     paths = {"save_dir": str(tmp_path / "new"), "restore_file": "checkpoint_last.pt", "reset_dataloader": False}
     if way in ("restore_file", "reset_dataloader", "another task"):
         paths["restore_file"] = str(tmp_path / "other.pt")
@@ -132,6 +133,8 @@ def test_the_checkpoint_that_training_starts_from(way, tmp_path, monkeypatch):
         ({"max_target_positions": 40}, "test_long", "--reversal-long-max-length: 40 .*--max-target-positions 40 "),
         ({"test_max_length": 2000}, "test", "--reversal-test-max-length: 2000 .*--max-source-positions 1024 "),
         ({"eval_beam": 0}, "valid", "--reversal-eval-beam: got 0; give at least 1"),
+        ({"eval_max_len_a": float("inf")}, "valid", "--reversal-eval-max-len-a: got inf; give a number of at most"),
+        ({"train_size": 10**9}, "train", "--reversal-train-size: got 1000000000 for split 'train', .* most 12500000"),
         ({}, "test,test_long", "--gen-subset: got 'test,test_long'; name one"),
         ({"min_length": 30}, "valid", "--reversal-min-length: 30 is more than --reversal-max-length 20; lower"),
     ],
@@ -142,8 +145,17 @@ def test_splits_that_cannot_be_loaded(options, split, message):
         task_of(**options).load_dataset(split)
 
 
+def test_a_model_that_takes_no_sentence_is_an_error():
+    task = task_of(train_size=7, test_size=7)
+    for split in ("train", "test"):
+        task.load_dataset(split)
+        limits = dict(max_positions=(5, 1024), ignore_invalid_inputs=True, max_sentences=2)
+        with pytest.raises(ValueError, match=r"^each of 7 sentence pairs has more .*, \(5, 1024\) with </s>; raise"):
+            task.get_batch_iterator(task.dataset(split), **limits)
+
+
 def test_an_alignment_loss_that_the_model_cannot_have_is_an_error(monkeypatch):
-    task = task_of(save_dir="", restore_file="", reset_dataloader=False)
+    task = task_of()
     said = "--criterion with --attention-normalizer"
     monkeypatch.setattr(FairseqTask, "build_model", lambda *args: Namespace(alignment_loss_error=said))
     monkeypatch.setattr(FairseqTask, "build_generator", lambda *args: None)

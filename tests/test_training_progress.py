@@ -14,6 +14,8 @@ LOG = [
     ("… | WARNING | fairseq.tasks | 1,203 samples have invalid sizes and will be skipped, max_positions=(500, 500), "
      "first few sample ids=[7]\n",
      "nmt:   run  1,203 sentence pairs are left out: more than (500, 500) tokens (--max-tokens or positions)"),
+    ("… | WARNING | fairseq_attn_plugin.tasks.resumed_checkpoint | x.pt: cut; going on from y.pt\n",
+     "nmt:   run  warning: x.pt: cut; going on from y.pt"),
     ('… | INFO | train | {"epoch": 1, "train_loss": "8", "train_num_updates": "99"}\n', None),
 ]  # fmt: skip
 
@@ -36,5 +38,5 @@ def test_each_line_is_shown_before_the_next_one_comes():
 def test_updates_are_shown_where_they_are_asked_for_and_nothing_twice():
     lines = [line for line, _ in LOG]
     with run() as process:
-        expected = f"{LOG[2][1]}\n{LOG[3][1]}\n"
+        expected = f"{LOG[2][1]}\n" + f"{LOG[3][1]}\n{LOG[4][1]}\n" * 2
         assert process.communicate("".join(lines[:3] * 2 + lines[3:] * 2))[0] == expected

@@ -1,7 +1,6 @@
 """The command: options, their errors, and what is written."""
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 import torch
 from fairseq.criterions import CRITERION_REGISTRY
 
+from ..evaluation import plots, whole_files
 from . import comparison, launches, scaling
 from .report import machine, markdown
 from .systems import CHUNKED, PLAIN, SYSTEMS, USUAL
@@ -115,7 +115,7 @@ def scaling_table(args: argparse.Namespace) -> str:
     facts, panels = machine(plan.device), scaling.measure(plan)
     write(args.output, machine=facts, plan=asdict(plan), panels=[asdict(panel) for panel in panels])
     if args.output is not None:
-        scaling.draw(panels).savefig(args.output.with_suffix(".png"))
+        plots.save(scaling.draw(panels), args.output.with_suffix(".png"))
     return scaling.markdown(panels, facts)
 
 
@@ -160,6 +160,8 @@ def check(args: argparse.Namespace) -> None:
         if args.output.suffix != ".json":
             raise ValueError(f"--output: got '{args.output}'; give a name that ends in .json")
         args.output.parent.mkdir(parents=True, exist_ok=True)
+        for path in (args.output, args.output.with_suffix(".png")):
+            whole_files.check_output(path, streams=False)
 
 
 def one_of(flag: str, value: str, choices: Iterable[str]) -> str:
@@ -189,7 +191,7 @@ def some_of(
 
 def write(path: Optional[Path], **content) -> None:
     if path is not None:
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        whole_files.write_json(path, content)
 
 
 def _list(names: Iterable[str]) -> str:

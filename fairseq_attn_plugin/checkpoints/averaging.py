@@ -6,7 +6,8 @@ from typing import Any, Dict, List, Sequence
 import torch
 from torch import Tensor
 
-from .files import FIRST_EPOCH, check_folder, load_checkpoint, save_checkpoint
+from ..evaluation.whole_files import check_output
+from .files import FIRST_EPOCH, load_checkpoint, save_checkpoint
 
 KEPT = ("args", "cfg", "criterion", "optimizer_history", "task_state")
 """What is taken over from the last checkpoint; fairseq reads no checkpoint without ``optimizer_history`` (names and
@@ -14,7 +15,7 @@ the number of updates)."""
 
 
 def average_checkpoints(paths: Sequence[str], out: str) -> str:
-    """Writes the mean of the checkpoints at ``paths`` to ``out``, which may be there already.
+    """Writes the mean of the checkpoints at ``paths`` to ``out``, which may be there already, but is none of them.
 
     Floating-point parameters: the mean in float64, rounded to their type (Junczys-Dowmunt et al., 2016); all others,
     the options and the state of the task: those of the last. The optimiser and the place in the data are left out.
@@ -27,7 +28,7 @@ def average_checkpoints(paths: Sequence[str], out: str) -> str:
     """
     if not paths:
         raise ValueError("no checkpoint given")
-    check_folder(out)
+    check_output(out, *paths, streams=False)
     states = [load_checkpoint(path) for path in paths]
     for path, state in zip(paths, states):
         if "optimizer_history" not in state:

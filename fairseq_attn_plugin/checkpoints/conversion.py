@@ -4,10 +4,10 @@ fairseq's ``lstm`` is Luong et al. (2015): score general, query the current stat
 readout has the context's columns first, and where its bridge is a linear map, one map serves all layers.
 """
 
+import os
 import re
 from argparse import Namespace
 from dataclasses import fields
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Dict, Optional
 
@@ -20,11 +20,12 @@ from fairseq.models.lstm import LSTMModel, base_architecture
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from ..evaluation.whole_files import check_output
 from ..models.attn_rnn import AttnRNNConfig, AttnRNNModel
 from ..models.config import resolved
 from ..models.sizes import Sizes
 from ..modules.options import flag
-from .files import FIRST_EPOCH, NUMPY_GLOBALS, check_folder, first_line, load_checkpoint, save_checkpoint
+from .files import FIRST_EPOCH, NUMPY_GLOBALS, first_line, load_checkpoint, save_checkpoint
 
 SOURCES = (
     (r"encoder\.recurrence\.layers\.(\d+)\.(\w+)_l0(_reverse)?", r"encoder.lstm.\2_l\1\3"),
@@ -51,9 +52,9 @@ def convert_checkpoint(path: str, out: str) -> str:
     Raises:
         ValueError: one line with path, finding and, where there is one, remedy.
     """
-    if Path(out).exists():
+    if os.path.lexists(out):
         raise ValueError(f"{out}: exists; give the name of a new file")
-    check_folder(out)
+    check_output(out, path, streams=False)
     state = read_checkpoint(path)
     try:
         options = convert_options(state["cfg"]["model"])

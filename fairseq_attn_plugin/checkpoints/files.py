@@ -1,9 +1,10 @@
 """Checkpoints of fairseq as files: read without running any code in them, written whole or not at all."""
 
+import os
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple, Union
+from typing import Any, BinaryIO, Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -30,15 +31,32 @@ FIRST_EPOCH = {"version": 2, "epoch": 1, "iterations_in_epoch": 0, "shuffle": Tr
 """The place in the data of a training that has not begun."""
 
 
+ZIP = b"PK\x03\x04"
+"""How a file begins that torch has written since 1.6."""
+
+AGAIN = "get it again, or use another checkpoint"
+REFUSED = re.compile(r"GLOBAL (\S+)|unrecognized function (.+?)(?: which|$)")
+
+
 def load_checkpoint(path: str) -> Dict[str, Any]:
-    """What torch's safe loader reads, and nothing that could run code; the tensors are mapped from the file where it
-    can be.
+    """As :func:`read_checkpoint`. ValueError: also where a parameter is not a number."""
+    state = read_checkpoint(path)
+    for name, tensor in state["model"].items():
+        if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"{path}: the parameter {name} has NaN or infinite numbers; use an earlier checkpoint")
+    return state
+
+
+def read_checkpoint(path: str) -> Dict[str, Any]:
+    """What torch's safe loader reads of a whole file, and nothing that could run code; the tensors are mapped from the
+    file where it can be.
 
     The package allows ``argparse.Namespace``, in which fairseq's own ``lstm`` keeps its options.
 
     Raises:
-        ValueError: no such file, or not a checkpoint that fairseq loads.
+        ValueError: no such file, a damaged one, or not a checkpoint that fairseq loads.
     """
+    check_whole(path)
     try:
         with torch.serialization.safe_globals(NUMPY_GLOBALS):
             mapped = zipfile.is_zipfile(path)  # not before torch 1.6
@@ -46,16 +64,77 @@ def load_checkpoint(path: str) -> Dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     except Exception as error:  # whatever a file of another kind makes of the unpickler
-        foreign = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
-        found = f"it holds a {foreign[1]}, which could run code" if foreign else "torch cannot read it"
-        raise ValueError(f"{path}: not a checkpoint of fairseq, {found}") from None
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: not a checkpoint of fairseq, it holds a {type(state).__name__}")
-    if "model" not in state or not (state.get("args") or state.get("cfg")):
-        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks a model or its options")
-    if not {"optimizer_history", "best_loss"} & state.keys():  # the latter in old releases
-        raise ValueError(f"{path}: not a checkpoint of fairseq, it lacks the optimizer_history")
+        raise ValueError(f"{path}: {_refusal(error)}") from None
+    missing = _missing(state)
+    if missing:
+        raise ValueError(f"{path}: not a checkpoint of fairseq, it {missing}")
     return state
+
+
+def _refusal(error: Exception) -> str:
+    """Why torch's safe loader has not read a file."""
+    refused = REFUSED.search(str(error))
+    if not refused:
+        return "not a checkpoint of fairseq, torch cannot read it"
+    name = refused[1] or refused[2]
+    return f"dangerous, not loaded: it holds {name}, which could run code; take checkpoints from those you trust"
+
+
+def _missing(state: Any) -> str:
+    """What a checkpoint lacks that fairseq needs; nothing of a good one."""
+    if not isinstance(state, dict):
+        return f"holds a {type(state).__name__}"
+    if not isinstance(state.get("model"), dict) or not (state.get("args") or state.get("cfg")):
+        return "lacks a model or its options"
+    history = state.get("optimizer_history", [{}] if "best_loss" in state else None)  # the latter in old releases
+    if not isinstance(history, list) or not history or not isinstance(history[-1], dict):
+        return "lacks the optimizer_history"
+    if not isinstance(state.get("extra_state", {} if "epoch" in state else None), dict):  # the latter likewise
+        return "lacks the extra_state"
+    if not isinstance(state.get("task_state") or {}, dict):
+        return f"has a {type(state['task_state']).__name__} for the state of its task"
+    return ""
+
+
+def check_is_file(path: str) -> None:
+    """ValueError where a checkpoint's path is that of no file."""
+    if os.path.isdir(path):
+        found = sorted(each.name for each in Path(path).glob("*.pt"))
+        example = f", such as {os.path.join(path, found[0])}" if found else ""
+        raise ValueError(f"{path}: a folder; give a file{example}")
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: {'not a file' if os.path.exists(path) else 'No such file or directory'}")
+
+
+def check_whole(path: str) -> None:
+    """ValueError where a file is not as it was written, by the checksums within, which torch does not compare; files of
+    torch before 1.6 have none."""
+    check_is_file(path)
+    try:
+        with open(path, "rb") as file:
+            damage = _damage(file) if file.read(len(ZIP)) == ZIP else None
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+    if damage:
+        raise ValueError(f"{path}: damaged, {damage}; {AGAIN}")
+
+
+def _damage(file: BinaryIO) -> Optional[str]:
+    """What of a zip archive is not as torch has written it."""
+    if not zipfile.is_zipfile(file):
+        return "its end is missing"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            plain = all(record.compress_type == zipfile.ZIP_STORED for record in archive.infolist())
+            size = sum(record.file_size for record in archive.infolist())
+            if not plain or size > file.seek(0, os.SEEK_END):  # could unpack to more than there is room for
+                return "its records are not as torch writes them"
+            record = archive.testzip()
+    except OSError:
+        raise
+    except Exception:  # names, sizes or flags that make no sense
+        return "its table of contents is not as it was written"
+    return record and f"{record} is not as it was written"
 
 
 def has_attention(path: str) -> bool:
@@ -67,18 +146,14 @@ def has_attention(path: str) -> bool:
     return options.get("attention_score") != "none" and not without
 
 
-def check_folder(out: str) -> None:
-    """ValueError where there is no folder for ``out``."""
-    if not Path(out).absolute().parent.is_dir():
-        raise ValueError(f"{out}: no folder {Path(out).parent}; make it first")
-
-
 def save_checkpoint(state: Dict[str, Any], out: str) -> None:
-    """Writes a checkpoint, which has its name only when it is whole. ValueError: it cannot be written."""
-    part = Path(f"{out}.part")
+    """Writes a checkpoint, which has its name only when it is whole; a link stays one. ValueError: it cannot be
+    written."""
+    real = os.path.realpath(out)
+    part = Path(f"{real}.part")
     try:
         torch.save(state, part)
-        part.replace(out)
+        part.replace(real)
     except (OSError, RuntimeError) as error:  # torch writes in C++
         raise ValueError(f"{out}: cannot be written, is there room on the disk? ({first_line(error)})") from None
     finally:

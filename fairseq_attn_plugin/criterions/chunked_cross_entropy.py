@@ -1,6 +1,5 @@
 """Criterion ``chunked_cross_entropy``: fairseq's losses without a tensor of the size B×T×V."""
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -15,6 +14,7 @@ from fairseq.logging import metrics
 from torch import Tensor, nn
 
 from ..modules.coverage_loss import repeated_attention
+from ..modules.options import LARGEST
 from ..modules.vocabulary_loss import VocabularyLoss, vocabulary_loss
 
 NAME = "chunked_cross_entropy"
@@ -53,8 +53,8 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
     ):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"--label-smoothing: got {label_smoothing}; give 0 or more, and less than 1")
-        if not 0 <= coverage_loss < math.inf:
-            raise ValueError(f"--coverage-loss: got {coverage_loss}; give a number of 0 or more")
+        if not 0 <= coverage_loss <= LARGEST:
+            raise ValueError(f"--coverage-loss: got {coverage_loss}; give a number of 0 or more, at most {LARGEST:g}")
         super().__init__(task, sentence_avg, label_smoothing, ignore_prefix_size, report_accuracy)
         self.coverage_loss = coverage_loss
 

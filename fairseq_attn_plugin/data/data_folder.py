@@ -17,7 +17,7 @@ import hashlib
 import json
 import unicodedata
 from pathlib import Path
-from typing import Any, Collection, Dict, Final, List, Optional, Set
+from typing import Any, Collection, Dict, Final, List, Set
 
 DATA_FILE = "data.json"
 FORMAT = 1
@@ -144,25 +144,27 @@ def read_data_settings(folder) -> Dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
         found = settings["format"]
         damaged = [key for key, kind in KEYS.items() if not isinstance(settings[key], kind)] if found == FORMAT else []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({type(error).__name__}: {error}); {MAKE}") from None
     if found != FORMAT:
         raise ValueError(f"{path}: format {found!r}, and this version reads {FORMAT}; {MAKE}")
     if damaged or settings["segmentation"] not in SEGMENTATIONS:
         name = damaged[0] if damaged else "segmentation"
         raise ValueError(f"{path}: damaged ({name} is {settings[name]!r}); {MAKE}")
-    needed = {dictionary_file(settings[side]) for side in ("source", "target")}
+    needed = [dictionary_file(settings[side]) for side in ("source", "target")]
     if settings["segmentation"] != "none":
-        needed |= {settings["sentencepiece"].get(settings[side]) for side in ("source", "target")}
+        needed += [settings["sentencepiece"].get(settings[side]) for side in ("source", "target")]
     for name in sorted(needed, key=str):
-        _check_file(folder, name, settings["sha256"].get(name))
+        _check_file(folder, name, settings["sha256"])
     return settings
 
 
-def _check_file(folder: Path, name: Optional[str], expected: Optional[str]) -> None:
+def _check_file(folder: Path, name: Any, sums: Dict[str, Any]) -> None:
     """Raises a ValueError where a file is not the one that ``data.json`` describes."""
-    if name is None or expected is None:
-        raise ValueError(f"{folder / DATA_FILE}: damaged (no sha256 of {name or 'a sentencepiece model'}); {MAKE}")
+    expected = sums.get(name) if isinstance(name, str) else None
+    if expected is None:
+        what = " ".join(str(name or "a sentencepiece model").split())
+        raise ValueError(f"{folder / DATA_FILE}: damaged (no sha256 of {what}); {MAKE}")
     if not (folder / name).is_file():
         raise ValueError(f"{folder}: no {name}, which its {DATA_FILE} names; copy the whole folder, or make it again")
     if sha256(folder / name) != expected:
@@ -175,6 +177,29 @@ def _check_file(folder: Path, name: Optional[str], expected: Optional[str]) -> N
 def sha256(path: Path) -> str:
     """Of the content of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+CHECKPOINTS = "checkpoints"
+"""Of ``data.json`` in a model's folder: the checksums of checkpoints that lie beside it, by name."""
+
+
+def describe_checkpoint(folder, name: str) -> None:
+    """Notes the checksum of a checkpoint in the ``data.json`` of a model's folder."""
+    path = Path(folder, DATA_FILE)
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings[CHECKPOINTS] = {**settings.get(CHECKPOINTS, {}), name: sha256(Path(folder, name))}
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def check_described(path) -> None:
+    """Raises a ValueError where a checkpoint is not the one that the ``data.json`` beside it describes, if it does."""
+    path = Path(path)
+    try:
+        sums = json.loads((path.parent / DATA_FILE).read_text(encoding="utf-8"))[CHECKPOINTS]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no model's folder, or reported elsewhere
+        return
+    if path.is_file() and isinstance(sums, dict) and path.name in sums:
+        _check_file(path.parent, path.name, sums)
 
 
 def model_files(settings: Dict[str, Any]) -> List[str]:

@@ -1,5 +1,7 @@
 """The reversal data as a fairseq dataset."""
 
+from typing import Dict
+
 import numpy as np
 import torch
 from fairseq.data import Dictionary, FairseqDataset, data_utils
@@ -32,8 +34,7 @@ class ReversalDataset(FairseqDataset):
         self._copies = problem.order == "copy"
         self._fresh = self.training and problem.train_data == "fresh"
         self._tokens = np.array([dictionary.index(s) for s in parse_symbols(problem.symbols)] + [dictionary.eos()])
-        lengths = range(problem.split(split).longest + 1)
-        self._gold = [torch.tensor(alignment(length, problem.order)) for length in lengths]
+        self._gold: Dict[int, torch.Tensor] = {}  # by length, for those that occur
         self._epoch = torch.ones(1, dtype=torch.long).share_memory_()
         self._draw(1)
         self.sizes = self._lengths + 1
@@ -60,6 +61,8 @@ class ReversalDataset(FairseqDataset):
             self._draw(epoch)
         row, length = self._rows[index], self._lengths[index]
         source = row[1 : length + 2]
+        if length not in self._gold:
+            self._gold[length] = torch.tensor(alignment(length, self.problem.order))
         return {
             "id": index,
             "source": torch.from_numpy(self._tokens[source]),

@@ -9,6 +9,7 @@ data are drawn anew, whatever the seeds and whatever the other options are.
 
 import hashlib
 import itertools
+import math
 import zlib
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 
@@ -89,6 +90,11 @@ def _below(words: np.ndarray, bound: int) -> np.ndarray:
     return (words % np.uint64(bound)).astype(np.int64)
 
 
+def number_of(n: int, length: int) -> int:
+    """Of sentences of ``length`` out of n symbols; of more than 2**64, that number."""
+    return n**length if length * math.log2(n) <= 64 else 2**64
+
+
 def _listed(split: str, n: int, length: int) -> np.ndarray:
     """Every sentence of one length that the split may hold, in counting order: K×length int32."""
     kept = []
@@ -109,7 +115,7 @@ def draw_lengths(seed: int, split: str, start: int, stop: int, n: int, shortest:
         TooFewSentences: the split has no sentence at all.
     """
     possible = range(shortest, longest + 1)
-    occurring = [length for length in possible if n**length > ENUMERABLE or len(_listed(split, n, length))]
+    occurring = [length for length in possible if number_of(n, length) > ENUMERABLE or len(_listed(split, n, length))]
     if not occurring:
         raise TooFewSentences(0)
     bits = _stream("length", seed, split)
@@ -176,9 +182,9 @@ def distinct(seed: int, split: str, count: int, n: int, shortest: int, longest: 
     fraction = len(buckets(split)) / BUCKETS
     listed, capacity = {}, {}
     for length in range(shortest, longest + 1):
-        if n**length <= max(ENUMERABLE, 4 * count / fraction):
+        if number_of(n, length) <= max(ENUMERABLE, 4 * count / fraction):
             listed[length] = _shuffled(_listed(split, n, length), "listed", seed, split, length)
-        capacity[length] = len(listed[length]) if length in listed else n**length
+        capacity[length] = len(listed[length]) if length in listed else number_of(n, length)
     if sum(capacity.values()) < count:
         raise TooFewSentences(sum(capacity.values()))
     symbols = np.full((count, longest), FILL, dtype=np.int32)

@@ -2,10 +2,16 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Set, Tuple
 
 from . import reversal_generator
 
+MOST_SYMBOLS = 1_000_000
+"""Of an alphabet."""
+LONGEST = 1_000_000
+"""Symbols of a sentence."""
+MOST_DRAWN = 250_000_000
+"""Symbols of a split: of so many, drawing takes some gigabytes."""
 SPECIAL_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
 TRAIN_DATA = ("fresh", "fixed")
 ORDERS = ("reverse", "copy")
@@ -21,22 +27,26 @@ def parse_symbols(text: str) -> List[str]:
     between the commas; else every character is one symbol.
 
     Raises:
-        ValueError: fewer than two symbols, a blank one, one twice, or one that fairseq keeps for itself.
+        ValueError: fewer than two symbols, or too many, a blank one, one twice, or one that fairseq keeps for itself.
     """
-    said = f"{flag('symbols')}: got {text!r}"
+    said = f"{flag('symbols')}: got {text if len(text) <= 200 else text[:200] + '...'!r}"
     if text.isdecimal():
+        if len(text) > 9 or int(text) > MOST_SYMBOLS:
+            raise ValueError(f"{said}; give at most {MOST_SYMBOLS:,} symbols")
         symbols = [str(number) for number in range(int(text))]
     elif any(character.isdecimal() for character in text) and text.strip("+-.0123456789") == "":
         raise ValueError(f"{said}; a number of symbols is a whole one, and symbols like these need commas: 4,5,.")
     else:
         symbols = text.split(",") if "," in text else list(text)
+    seen: Set[str] = set()
     for symbol in symbols:
         if not symbol or any(character.isspace() for character in symbol):
             raise ValueError(f"{said}, with the blank symbol {symbol!r}; leave blanks out, as in abcd or a,b,c")
         if symbol in SPECIAL_SYMBOLS:
             raise ValueError(f"{said}, with {symbol}, which fairseq's dictionary keeps for itself; rename that symbol")
-        if symbols.count(symbol) > 1:
+        if symbol in seen:
             raise ValueError(f"{said}, with {symbol!r} twice; name each symbol once")
+        seen.add(symbol)
     if len(symbols) < 2:
         raise ValueError(f"{said}, which is {len(symbols)} symbol(s); give two or more, as in abcd, 50 or ab,cd")
     return symbols
@@ -91,6 +101,8 @@ class ReversalProblem:
             value = getattr(self, field.name)
             if field.name.endswith(("length", "size")) and value is not None and value < 1:
                 raise ValueError(f"{flag(field.name)}: got {value}; give 1 or more")
+            if field.name.endswith("length") and value is not None and value > LONGEST:
+                raise ValueError(f"{flag(field.name)}: got {value}; give at most {LONGEST:,}")
         self._check_order("min_length", self.min_length, "max_length", self.max_length)
         for name, prefix in (("test", "test_"), ("test_long", "long_")):
             split = self.split(name)
@@ -109,9 +121,14 @@ class ReversalProblem:
         Names that begin with ``train`` have the training size and lengths, those with ``valid`` the validation size and
         the training lengths, all others the test size and lengths; names that end in ``_long`` have the long ones,
         in ``_N`` just the length N.
+
+        Raises:
+            ValueError: no sentence has that length.
         """
         number = name.rpartition("_")[2]
         if number.isdecimal() and not name.startswith(("train", "valid")):
+            if len(number) > 9 or not 1 <= int(number) <= LONGEST:
+                raise ValueError(f"--gen-subset: got {name[:50]!r}; a sentence has 1 to {LONGEST:,} symbols")
             return Split(self.exact_size, flag("exact_size"), int(number), int(number), "--gen-subset")
         if name.endswith("_long"):
             shortest = self.max_length + 1 if self.long_min_length is None else self.long_min_length
@@ -128,9 +145,14 @@ class ReversalProblem:
         """All sentences of a split as symbol numbers; ``epoch`` (from 1) counts for fresh training data only.
 
         Raises:
-            ValueError: more distinct sentences are asked for than exist.
+            ValueError: more distinct sentences are asked for than exist, or more symbols than are drawn.
         """
         split, n = self.split(name), len(parse_symbols(self.symbols))
+        if split.size * split.longest > MOST_DRAWN:
+            raise ValueError(
+                f"{split.size_flag}: got {split.size} for split {name!r}, whose sentences have up to {split.longest} "
+                f"symbols; give at most {max(1, MOST_DRAWN // split.longest)}, or lower {split.longest_flag}"
+            )
         try:
             if reversal_generator.is_training(name):
                 epoch = epoch if self.train_data == "fresh" else 1

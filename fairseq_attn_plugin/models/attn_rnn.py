@@ -1,21 +1,23 @@
 """Model ``attn_rnn``, as fairseq knows it."""
 
-from typing import Callable, ClassVar, Optional
+from typing import Any, Callable, ClassVar, Optional
 
 from fairseq import hub_utils
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import MODEL_DATACLASS_REGISTRY, FairseqEncoderDecoderModel, register_model
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
 from ..modules.attention.windows import WINDOWS
-from .checks import check_config, check_names, check_task
+from ..modules.trial import lacks_memory
+from .checks import check_config, check_names, check_own_task
 from .config import REGISTRIES, compose, option_of, resolved
 from .factory import build_encoder_decoder, initialize
-from .presets import register_presets
+from .presets import check_task, register_presets
 from .sizes import Sizes
 
 NAME = "attn_rnn"
@@ -37,22 +39,50 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         """Builds the model of ``cfg`` for the dictionaries of ``task``.
 
         Raises:
-            ValueError: an option or a combination of options that cannot be, with flag, value and remedy.
+            ValueError: an option or a combination of options that cannot be, with flag, value and remedy; a part of
+                another package that does not fit; a task that asks for several models.
         """
+        check_task(type(task))
         # not of the class that the options had when it was made: a part may have brought some since
         cfg = OmegaConf.create(OmegaConf.to_container(cfg, enum_to_str=True))
         cfg = merge_with_parent(MODEL_DATACLASS_REGISTRY[NAME](), cfg, remove_missing=True)
         check_names(cfg)
-        check_task(task)
+        check_own_task(task)
         cfg = resolved(cfg)
         sizes = Sizes.of(cfg)
         check_config(cfg, sizes, task.source_dictionary, task.target_dictionary)
-        model = cls(*build_encoder_decoder(cfg, sizes, task))
+        try:
+            model = cls(*build_encoder_decoder(cfg, sizes, task))
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            raise ValueError("the model does not fit into memory; give smaller sizes, as --encoder-embed-dim") from None
         initialize(model, cfg)
         model.alignment_loss_error = alignment_loss_error(cfg)
         if model.alignment_loss_error and getattr(getattr(task, "cfg", None), "load_alignments", False):
             raise ValueError(f"--load-alignments: {model.alignment_loss_error}")
         return model
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        """fairseq's.
+
+        Raises:
+            ValueError: the parameters are those of another model.
+        """
+        try:
+            return super().load_state_dict(state_dict, *args, **kwargs)
+        except RuntimeError:  # a table of them all
+            mine = self.state_dict()
+            names = sorted({*mine, *state_dict})
+            sizes = {name: (_size(state_dict.get(name)), _size(mine.get(name))) for name in names}
+            name = next((name for name, (theirs, ours) in sizes.items() if theirs != ours), None)
+            if name is None:
+                raise
+        theirs, ours = sizes[name]
+        raise ValueError(
+            f"the checkpoint has other parameters than this model: {name} is {theirs} there and {ours} here; give the "
+            "options and the data that it was trained with"
+        )
 
     @classmethod
     def from_pretrained(
@@ -75,6 +105,11 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
             ValueError: the folder's files are damaged, or not those that the model was trained with.
         """
         return cls.load_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
+
+
+def _size(tensor: Any) -> str:
+    """Of a parameter, for a message."""
+    return " × ".join(map(str, tensor.shape)) or "one number" if isinstance(tensor, Tensor) else "missing"
 
 
 def alignment_loss_error(cfg) -> Optional[str]:

@@ -23,7 +23,7 @@ def check_names(cfg) -> None:
         option.check_value(cfg[option.name])
 
 
-def check_task(task) -> None:
+def check_own_task(task) -> None:
     """Raises a ValueError where a task of fairseq's own reads the checkpoint of a task of this package, or its data
     folder, of which it would take pieces for words and raw text for unknown ones."""
     if not type(task).__module__.startswith("fairseq."):

@@ -14,7 +14,16 @@ from ..modules.attention.histories import HISTORIES
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
 from ..modules.attention.windows import WINDOWS
-from ..modules.options import Option, at_least_one, at_least_zero, declare, dropout_probability, follow, probability
+from ..modules.options import (
+    Option,
+    at_least_one,
+    at_least_zero,
+    copies,
+    declare,
+    dropout_probability,
+    follow,
+    probability,
+)  # fmt: skip
 from ..modules.recurrence.cells import CELLS
 from ..modules.registry import Registry
 from ..modules.scheduled_sampling import SCHEDULES
@@ -35,6 +44,10 @@ def option_of(registry: Registry) -> str:
 
 def _size(name: str, help: str, default: Optional[int] = None, fallback: Any = None) -> Option:
     return Option(name, int, default, help, check=at_least_one, fallback=fallback)
+
+
+def _layers(name: str, help: str) -> Option:
+    return Option(name, int, 1, help, check=copies)
 
 
 def _dropout(name: str, help: str) -> Option:
@@ -93,11 +106,13 @@ def encoder_options() -> List[Option]:
     """Of the encoder."""
     return [
         _size("encoder_embed_dim", "size of a source embedding", 512),
-        _text("encoder_embed_path", "pretrained source embeddings: text, one symbol and its numbers a line"),
+        _text("encoder_embed_path",
+              "pretrained source embeddings: text, in the first line their number and size, then a symbol and its "
+              "numbers a line"),
         _flag("encoder_freeze_embed", "do not train the source embeddings"),
         _size("encoder_hidden_size", "size of an encoder state, each direction (default: --encoder-embed-dim)",
               fallback=follow("encoder_embed_dim")),
-        _size("encoder_layers", "encoder layers", 1),
+        _layers("encoder_layers", "encoder layers"),
         _choice("encoder_direction", ("uni", "bi"), "uni",
                 "read the source forwards only, or both ways in every layer"),
         _selects(ENCODER_FRONTS, "none", "between source embeddings and recurrence"),
@@ -114,11 +129,13 @@ def decoder_options() -> List[Option]:
     """Of the decoder, its embeddings and its vocabulary projection."""
     return [
         _size("decoder_embed_dim", "size of a target embedding", 512),
-        _text("decoder_embed_path", "pretrained target embeddings: text, one symbol and its numbers a line"),
+        _text("decoder_embed_path",
+              "pretrained target embeddings: text, in the first line their number and size, then a symbol and its "
+              "numbers a line"),
         _flag("decoder_freeze_embed", "do not train the target embeddings"),
         _size("decoder_hidden_size", "size of a decoder state (default: --decoder-embed-dim)",
               fallback=follow("decoder_embed_dim")),
-        _size("decoder_layers", "decoder layers; need not equal --encoder-layers", 1),
+        _layers("decoder_layers", "decoder layers; need not equal --encoder-layers"),
         _dropout("decoder_dropout_in", "on target embeddings"),
         _dropout("decoder_dropout_out", "between decoder layers and on the readout"),
         _size("decoder_out_embed_dim",
@@ -179,7 +196,7 @@ def value_options() -> List[Option]:
     return [
         Option("attention_heads", int, 1,
                "attentions side by side, each with keys, query and values of its own and 1/N of the sizes; the weights "
-               "returned are their mean", check=at_least_one),
+               "returned are their mean", check=copies),
         _choice("attention_key_value", ("shared", "split"), "shared",
                 "split: half of the encoder's output is key, half is value"),
         _size("attention_value_dim", "map the values, but not the keys, to this size (default: as they are; with "

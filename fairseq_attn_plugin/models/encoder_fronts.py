@@ -5,7 +5,7 @@ from typing import ClassVar, Optional, Tuple
 from torch import Tensor, nn
 
 from ..modules.combination import ACTIVATIONS
-from ..modules.options import Option, at_least_one, odd
+from ..modules.options import Option, copies, odd
 from ..modules.recurrence.padding import Padding
 from ..modules.registry import Registry
 
@@ -14,7 +14,7 @@ ENCODER_FRONT_LAYERS = Option(
     int,
     None,
     "layers of the encoder front (default: 1)",
-    check=at_least_one,
+    check=copies,
     fallback=1,
     absent="has no layers; leave it out",
     argument="num_layers",

@@ -1,6 +1,6 @@
 """From options to modules: what ``build_model`` puts together."""
 
-from typing import Any, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
 from torch import nn
 
@@ -19,15 +19,18 @@ from ..modules.recurrence.shared_products import Linear
 from ..modules.recurrence.stack import RecurrentStack
 from ..modules.registry import Registry
 from ..modules.scheduled_sampling import SCHEDULES, ScheduledSampling
+from ..modules.trial import checked
 from .bridge import BRIDGES, Bridge
+from .config import option_of
 from .decoder import AttnRNNDecoder
 from .decoder_step import DecoderStep
 from .dropout import Dropout
 from .embedding import INIT_BOUND, build_embeddings
 from .encoder import RNNEncoder
-from .encoder_fronts import ENCODER_FRONTS
+from .encoder_fronts import ENCODER_FRONTS, EncoderFront
 from .precision import MATMUL_DTYPES
 from .sizes import Sizes
+from .trials import try_attention, try_bridge, try_cell, try_front
 
 
 def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNNDecoder]:
@@ -41,7 +44,7 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
     encoder = RNNEncoder(
         task.source_dictionary,
         embed_source,
-        _part(ENCODER_FRONTS, cfg.encoder_front, cfg, sizes.source_word),
+        build_front(cfg, sizes),
         build_encoder_recurrence(cfg, sizes, keys),
         None if sizes.output is None else nn.Linear(sizes.encoder, sizes.output, bias=False),
         Combination(sizes.values),
@@ -85,10 +88,22 @@ def build_attention(cfg, sizes: Sizes) -> Tuple[Optional[nn.Module], Optional[An
     return HeadKeys(keys), MultiHeadAttention(attentions, sizes.value)
 
 
-def _part(registry: Registry, name: str, cfg, *sizes: int):
-    """The part that is called so in its table, of these sizes; None for ``none``."""
+def _part(registry: Registry, name: str, cfg, **sizes: int):
+    """The part that is called so in its table, of these sizes, by the names of its arguments; None for ``none``."""
     part_class = registry.get(name)
-    return None if part_class is None else part_class(*sizes, **arguments(part_class.options, cfg))
+    if part_class is None:
+        return None
+    others = arguments(part_class.options, cfg)
+    takes = f"takes ({', '.join(sizes)})"
+    return checked(f"{registry.flag} {name}", part_class, "", lambda cls: cls(*sizes.values(), **others), takes)
+
+
+def build_front(cfg, sizes: Sizes) -> Optional[EncoderFront]:
+    """What stands between source embeddings and recurrence."""
+    front = _part(ENCODER_FRONTS, cfg.encoder_front, cfg, size=sizes.source_word)
+    if front is not None:
+        try_front(f"{ENCODER_FRONTS.flag} {cfg.encoder_front}", front, sizes.source_word)
+    return front
 
 
 def _build_head(cfg, sizes: Sizes) -> Tuple[nn.Module, Attention]:
@@ -97,9 +112,17 @@ def _build_head(cfg, sizes: Sizes) -> Tuple[nn.Module, Attention]:
     if heads > 1 and ATTENTION_SCORES[cfg.attention_score].size_option() == ATTENTION_DIM:
         values[ATTENTION_DIM.name] = sizes.key // heads
     keys, attention, key = _build_scored(cfg.attention_score, cfg.attention_normalizer, query, sizes.found, values, cfg)
-    attention.history = _part(HISTORIES, cfg.attention_history, cfg, key, sizes.value // heads, query)
-    attention.window = _part(WINDOWS, cfg.attention_window, cfg, query)
-    attention.addressing = _part(ADDRESSINGS, cfg.attention_addressing, cfg, query)
+    value = sizes.value // heads
+    attention.history = _part(
+        HISTORIES, cfg.attention_history, cfg, key_dim=key, value_dim=value, query_dim=query
+    )
+    attention.window = _part(WINDOWS, cfg.attention_window, cfg, query_dim=query)
+    attention.addressing = _part(ADDRESSINGS, cfg.attention_addressing, cfg, query_dim=query)
+    tables: Dict[str, Registry] = {
+        "normalizer": NORMALIZERS, "history": HISTORIES, "window": WINDOWS, "addressing": ADDRESSINGS
+    }  # fmt: skip
+    parts = {name: f"{table.flag} {cfg[option_of(table)]}" for name, table in tables.items()}
+    try_attention(parts, attention, query, value)
     return keys, attention
 
 
@@ -135,6 +158,7 @@ def build_past(cfg, sizes: Sizes) -> Optional[OwnPast]:
     values.update(attention_dim=cfg.attention_past_dim, decoder_hidden_size=sizes.decoder)
     score, normalizer, query = cfg.attention_past_score, cfg.attention_past_normalizer, sum(sizes.query.values())
     keys, attention, _ = _build_scored(score, normalizer, query, sizes.decoder, values, cfg)
+    try_attention({"normalizer": f"--attention-past-normalizer {normalizer}"}, attention, query, sizes.decoder)
     return OwnPast(keys, attention, sizes.decoder)
 
 
@@ -152,6 +176,7 @@ def build_encoder_recurrence(cfg, sizes: Sizes, keys: Optional[nn.Module]) -> Re
         options=arguments(CELLS[cfg.cell].options, cfg),
         pyramid=cfg.encoder_pyramid,
     )
+    try_cell(f"{CELLS.flag} {cfg.cell}", recurrence.layers[0], sizes.source_word)
     if recurrence.norms is not None and keys is None and not BRIDGES[cfg.bridge].reads_values:
         recurrence.norms[-1] = nn.Identity()  # nothing reads the outputs of the top layer
     return recurrence
@@ -176,6 +201,7 @@ def build_step(cfg, sizes: Sizes, attention: Optional[AnyAttention]) -> DecoderS
         layer_norm=cfg.layer_norm,
         options=arguments(CELLS[cfg.cell].options, cfg),
     )
+    try_cell(f"{CELLS.flag} {cfg.cell}", recurrence.layers[0], sizes.cell_input)
     return DecoderStep(
         past=build_past(cfg, sizes),
         cell_input=cell_input,
@@ -193,8 +219,13 @@ def build_bridge(cfg, sizes: Sizes, state_tensors: int) -> Bridge:
     """The decoder's first state."""
     bridge_class = BRIDGES[cfg.bridge]
     size = sizes.value if bridge_class.reads_values else sizes.encoder
-    others = arguments(bridge_class.options, cfg)
-    return bridge_class(size, sizes.decoder, cfg.decoder_layers, state_tensors, **others)
+    bridge = _part(
+        BRIDGES, cfg.bridge, cfg,
+        encoder_dim=size, hidden_dim=sizes.decoder, num_layers=cfg.decoder_layers, state_tensors=state_tensors,
+    )  # fmt: skip
+    part = f"{BRIDGES.flag} {cfg.bridge}"
+    try_bridge(part, bridge, cfg.encoder_layers, sizes.encoder, sizes.value, state_tensors)
+    return bridge
 
 
 def build_vocabulary(cfg, sizes: Sizes, embed_tokens: nn.Embedding) -> Tuple[Optional[Linear], Linear]:

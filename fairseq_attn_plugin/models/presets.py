@@ -2,7 +2,9 @@
 
 from typing import Any, Dict, MutableMapping
 
-from fairseq.models import register_model_architecture
+from fairseq.models import ARCH_CONFIG_REGISTRY, register_model_architecture
+from fairseq.tasks import TASK_REGISTRY
+from fairseq.tasks.multilingual_translation import MultilingualTranslationTask
 
 # Luong et al. (2015), section 4.1, global attention with input feeding
 LUONG: Dict[str, Any] = dict(
@@ -205,13 +207,26 @@ def register_presets() -> None:
     """Registers all with fairseq, as forms of ``attn_rnn``."""
     for name, values in PRESETS.items():
         register_model_architecture("attn_rnn", name)(_preset(values))
+    ARCH_CONFIG_REGISTRY["attn_rnn"] = _preset({})
 
 
 def _preset(values: Dict[str, Any]):
     def preset(args) -> None:
         """What the command line does not say."""
         given = args if isinstance(args, MutableMapping) else vars(args)
+        if "task" in given:  # of a command line; such a task ends before it asks for a model
+            check_task(TASK_REGISTRY.get(given["task"]))
         for option, value in values.items():
             given.setdefault(option, value)
 
     return preset
+
+
+def check_task(task_class) -> None:
+    """Raises a ValueError for a task of fairseq's that wants a model for each pair of languages, in one."""
+    if isinstance(task_class, type) and issubclass(task_class, MultilingualTranslationTask):
+        name = next((name for name, cls in TASK_REGISTRY.items() if cls is task_class), task_class.__qualname__)
+        raise ValueError(
+            f"--task {name}: it trains a model for each pair of languages, and attn_rnn is one model for all; use "
+            "--task translation_multi_simple_epoch, or attn_translation with a data folder of --tag-target"
+        )

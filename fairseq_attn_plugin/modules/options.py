@@ -21,12 +21,26 @@ PRESET = ", or where a preset gives it, use another --arch"
 """The remedy for an option that has no neutral value: nothing on the command line takes back what a preset gives."""
 
 
-def at_least_one(value) -> Optional[str]:
-    return None if value >= 1 else "give at least 1"
+MOST = 1_000_000
+"""Numbers of a vector, positions and the like."""
+MOST_COPIES = 1_000
+"""Layers and heads, each of which is made by itself."""
+LARGEST = 1e30
+"""Of real numbers: float32 holds them, and what is made of some of them."""
+
+
+def at_least_one(value, most: int = MOST) -> Optional[str]:
+    if value < 1:
+        return "give at least 1"
+    return None if value <= most else f"give at most {most:,}"
+
+
+def copies(value) -> Optional[str]:
+    return at_least_one(value, MOST_COPIES)
 
 
 def odd(value) -> Optional[str]:
-    return None if value >= 1 and value % 2 else "give an odd number"
+    return at_least_one(value) if value > MOST or value >= 1 and value % 2 else "give an odd number"
 
 
 def at_least_zero(value) -> Optional[str]:
@@ -34,7 +48,9 @@ def at_least_zero(value) -> Optional[str]:
 
 
 def finite(value) -> Optional[str]:
-    return None if math.isfinite(value) else "give a finite number"
+    if not math.isfinite(value):
+        return "give a finite number"
+    return None if abs(value) <= LARGEST else f"give a number between {-LARGEST:g} and {LARGEST:g}"
 
 
 def dropout_probability(value) -> Optional[str]:

@@ -16,7 +16,6 @@ import torch
 from fairseq import hub_utils, utils
 from torch import nn
 
-from ..checkpoints.files import load_checkpoint
 from ..models.attn_rnn import AttnRNNModel
 
 EOS = "</s>"
@@ -285,4 +284,3 @@ def check_files(folder, checkpoint_file: str) -> None:
                 raise FileNotFoundError(f"{folder}: no {name}; give {folder / 'model'}")
             there = ", ".join(sorted(found.name for found in folder.glob("*.pt"))) or "none"
             raise FileNotFoundError(f"{folder}: no {name} (checkpoints there: {there}); checkpoint_file= names another")
-        load_checkpoint(path)

@@ -57,6 +57,7 @@ class AttnTranslationConfig(TranslationConfig):
     translation_restore_file: str = II("checkpoint.restore_file")
     translation_finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     translation_reset_dataloader: Any = II("checkpoint.reset_dataloader")  # as bool, fairseq would make it true
+    translation_no_last_checkpoints: Any = II("checkpoint.no_last_checkpoints")
     translation_best_metric: str = II("checkpoint.best_checkpoint_metric")
     translation_maximize: Any = II("checkpoint.maximize_best_checkpoint_metric")
     translation_post_process: Optional[str] = II("common_eval.post_process")
@@ -77,6 +78,9 @@ class AttnTranslationTask(EverySentence, TypedLines, ReportsAttention, Translati
     Raises:
         ValueError: options that contradict each other or the data folder, and what ``read_data_settings`` raises.
     """
+
+    saved_as = "translation"
+    """Where its data is described in the ``task_state`` of a checkpoint."""
 
     def __init__(self, cfg: AttnTranslationConfig, src_dict, tgt_dict):
         super().__init__(cfg, src_dict, tgt_dict)
@@ -268,6 +272,8 @@ def _identity(settings: Dict[str, Any]) -> Dict[str, Any]:
 def _check_identity(theirs: Dict[str, Any], who: str, ours: Dict[str, Any], folder: str, remedy: str = ""):
     """Raises a ValueError where a data folder is not the one that a checkpoint, or another folder, goes with."""
     for name in IDENTITY:
+        if not isinstance(theirs, dict) or name not in theirs:
+            raise ValueError(f"{who}: what it says of its data lacks {name}: it is damaged; use another")
         if theirs[name] != ours[name]:
             their_value, our_value = _first_difference(theirs[name], ours[name])
             raise ValueError(

@@ -21,6 +21,16 @@ class EverySentence(FairseqTask):
         """Whether ``dataset`` is one of the task's splits, not lines that someone typed."""
         return any(dataset is loaded for loaded in self.datasets.values())
 
+    def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
+        """fairseq's; a ValueError where it leaves nothing of a split, of which fairseq would make no batch."""
+        kept = super().filter_indices_by_size(indices, dataset, max_positions, ignore_invalid_inputs)
+        if len(indices) and not len(kept) and self.is_split(dataset):
+            raise ValueError(
+                f"each of {len(indices)} sentence pairs has more tokens than the model takes, {max_positions} with "
+                "</s>; raise --max-source-positions and --max-target-positions, or --attention-location-positions"
+            )
+        return kept
+
     def get_batch_iterator(
         self,
         dataset,

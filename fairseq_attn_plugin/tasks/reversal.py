@@ -92,6 +92,7 @@ class ReversalConfig(FairseqDataclass):
     reversal_restore_file: str = II("checkpoint.restore_file")
     reversal_finetune_from_model: Optional[str] = II("checkpoint.finetune_from_model")
     reversal_reset_dataloader: Any = II("checkpoint.reset_dataloader")  # as bool, fairseq would make it true
+    reversal_no_last_checkpoints: Any = II("checkpoint.no_last_checkpoints")
 
 
 @register_task("reversal", dataclass=ReversalConfig)
@@ -105,6 +106,9 @@ class ReversalTask(EverySentence, TypedLines, ReportsAttention, FairseqTask):
     Args:
         cfg: the options; ``None`` means from the checkpoint, else the default of :class:`ReversalProblem`.
     """
+
+    saved_as = "reversal"
+    """Where its settings are in the ``task_state`` of a checkpoint."""
 
     def __init__(self, cfg: ReversalConfig):
         super().__init__(cfg)
@@ -143,9 +147,10 @@ class ReversalTask(EverySentence, TypedLines, ReportsAttention, FairseqTask):
 
     def _restore(self, saved: Optional[Dict[str, Any]], names=IDENTITY, remedy: str = ""):
         """Takes over the settings of a checkpoint; of the fields ``names``, an option that differs is an error."""
+        self._restored = True
         if saved is None:
             return
-        saved = {"order": DEFAULT["order"], **saved}  # checkpoints of 0.1.0 have none
+        saved = _checked_settings(saved)
         for name in names:
             ours, theirs = self._explicit.get(name, saved[name]), saved[name]
             if name == "symbols":
@@ -156,7 +161,6 @@ class ReversalTask(EverySentence, TypedLines, ReportsAttention, FairseqTask):
                     f"leave the option out{remedy}"
                 )
         self._settle(saved)
-        self._restored = True
 
     def problem(self) -> ReversalProblem:
         """Alphabet, lengths, sizes, seed, order; a ValueError if they contradict each other."""
@@ -166,13 +170,14 @@ class ReversalTask(EverySentence, TypedLines, ReportsAttention, FairseqTask):
         """Restores the settings of a checkpoint that is loaded for decoding; called once for each of an ensemble."""
         saved = state_dict.get("reversal")
         if self._restored and saved is not None:
+            saved = _checked_settings(saved)
             first, other = self.settings["symbols"], saved["symbols"]
             if parse_symbols(first) != parse_symbols(other):
                 raise ValueError(
                     f"--path: its checkpoints have the alphabets {first!r} and {other!r}; "
                     "give checkpoints of one alphabet"
                 )
-            if self.settings["order"] != saved.get("order", DEFAULT["order"]):
+            if self.settings["order"] != saved["order"]:
                 raise ValueError(
                     "--path: some of its checkpoints reverse and some copy; give checkpoints of one --reversal-order"
                 )
@@ -334,6 +339,15 @@ class ReversalTask(EverySentence, TypedLines, ReportsAttention, FairseqTask):
             _log_ratio("sentence_accuracy", metrics.sentence_accuracy, "correct", "sentences")
         if total.get("_reversal_alignable"):
             _log_ratio("alignment_accuracy", metrics.alignment_accuracy, "aligned", "alignable")
+
+
+def _checked_settings(saved: Any) -> Dict[str, Any]:
+    """The settings of a checkpoint. ValueError: they are not whole."""
+    saved = {"order": DEFAULT["order"], **saved} if isinstance(saved, dict) else {}  # checkpoints of 0.1.0 have none
+    for name in IDENTITY:
+        if not isinstance(saved.get(name), type(DEFAULT[name])):
+            raise ValueError(f"the checkpoint's settings of the task lack {flag(name)}: it is damaged; use another")
+    return saved
 
 
 def _log_ratio(name: str, accuracy, part: str, whole: str):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..carry import Tree
-from ..options import Option, at_least_one, odd
+from ..options import Option, at_least_one, finite, odd
 from ..recurrence.pointwise import gru_gates
 from ..recurrence.shared_products import Linear, once
 from ..registry import Registry
@@ -51,7 +51,7 @@ MOST_FERTILE = Option(
     float,
     None,
     "N of fertility: the number of target words that a source word may have at most (default: 2)",
-    check=lambda value: None if 0 < value < math.inf else "give a number above 0",
+    check=lambda value: finite(value) if value >= 1e-6 else "give a number above 0, at least 1e-6",
     fallback=2.0,
     absent="has no fertilities; leave it out",
     argument="most",
@@ -153,7 +153,7 @@ class GRUCoverage(AttentionHistory):
     def __init__(self, key_dim: int, value_dim: int, query_dim: int, size: int = 10):
         super().__init__(size, key_dim, value_dim, query_dim)
         self.size = size
-        self.of_weight = nn.Linear(1, 3 * size, bias=False)
+        self.of_weight = Linear(1, 3 * size, bias=False)  # its weight is read
         self.of_value = nn.Linear(value_dim, 3 * size)
         self.of_query = Linear(query_dim, 3 * size, bias=False)
         self.of_state = Linear(size, 3 * size)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from ..options import Option, arguments, at_least_one, follow
+from ..options import Option, arguments, at_least_one, copies, follow
 from ..recurrence.padding import token_positions
 from ..recurrence.pointwise import additive_scores
 from ..recurrence.shared_products import Linear, multiply, once
 from ..registry import Registry
+from ..trial import checked, toy, trial
 
 COSINE_EPS = 1e-6  # float16 can hold it
 
@@ -58,7 +59,7 @@ HIDDEN_LAYERS = Option(
     int,
     None,
     "tanh layers before the score's vector, for additive and its kin (default: 1, as published)",
-    check=at_least_one,
+    check=copies,
     fallback=1,
     absent="has no hidden layer; leave it out",
     argument="hidden_layers",
@@ -165,38 +166,18 @@ def build_score(
     sizes = (key_dim if projected else query_dim, key_dim)
     others = arguments(score_class.options, values)
     takes = "takes (value_dim, attention_dim)", "takes (query_dim, key_dim)"
-    keys = _checked(name, score_class.keys_class, "", lambda half: half(value_dim, size), takes[0])
-    score = _checked(name, score_class, "", lambda half: half(*sizes, **others), takes[1])
+    part = f"{ATTENTION_SCORES.flag} {name}"
+    keys = checked(part, score_class.keys_class, "", lambda half: half(value_dim, size), takes[0])
+    score = checked(part, score_class, "", lambda half: half(*sizes, **others), takes[1])
     source = 2 if size is None or projected else min(2, size)
-    given, query = (torch.linspace(-1, 1, 3 * n * d).view(3, n, d) for n, d in ((source, value_dim), (4, sizes[0])))
+    given, query = toy(3, source, value_dim), toy(3, 4, sizes[0])
     mask = (torch.arange(3 * source) == 3).view(3, source)  # where there are two positions, the second sentence has one
-    with torch.no_grad():
-        known = _checked(name, keys, ".forward", lambda half: half(given, mask), "gives B×S×A keys", (3, source, None))
+    with trial():
+        known = checked(part, keys, ".forward", lambda half: half(given, mask), "gives B×S×A keys", (3, source, None))
         if not score.remembers:
-            found = "gives B×T×S scores"
-            _checked(name, score, ".forward", lambda half: half(query, known), found, (3, 4, source))
+            call = lambda half: half(query, known)  # noqa: E731
+            checked(part, score, ".forward", call, "gives B×T×S scores", (3, 4, source))
     return keys, score
-
-
-def _checked(name: str, what, method: str, call, contract: str, shape: Optional[tuple] = None):
-    """What ``call(what)`` returns; a ValueError that names the class where it raises or the shape is another."""
-    cls = what if isinstance(what, type) else type(what)
-    named = f"--attention-score {name}: {getattr(cls, '__qualname__', cls)}{method} {contract}"
-    try:
-        result = call(what)
-    except Exception as error:
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise ValueError(f"{named}, but raised {type(error).__name__}: {reason}") from error
-    if shape is None:
-        return result
-    given = tuple(result.shape) if isinstance(result, Tensor) else None
-    if given is None or len(given) != len(shape) or any(want not in (None, have) for want, have in zip(shape, given)):
-        due = "×".join("A" if size is None else str(size) for size in shape)
-        got = type(result).__name__ if given is None else "×".join(map(str, given))
-        raise ValueError(f"{named}, but where {due} was due, it returned {got}")
-    if result.isnan().any():
-        raise ValueError(f"{named}, but returned NaN")
-    return result
 
 
 @ATTENTION_SCORES.register("dot")
@@ -256,7 +237,7 @@ class GeneralScore(AttentionScore):
 
     def __init__(self, query_dim: int, key_dim: int, bias: bool = False):
         super().__init__(query_dim, key_dim)
-        self.linear = nn.Linear(query_dim, key_dim, bias=bias)
+        self.linear = Linear(query_dim, key_dim, bias=bias)  # not one that quantisation puts another in the place of
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         scores = multiply(query, once(self._mapped, keys), transposed=True)

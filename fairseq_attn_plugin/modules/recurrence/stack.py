@@ -4,6 +4,7 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple, cast
 
 from torch import Tensor, nn
 
+from ..trial import checked
 from .cells import CELLS, LayerState, RecurrentLayer
 from .padding import Padding
 from .pyramid import join_levels
@@ -48,7 +49,7 @@ class RecurrentStack(nn.Module):
         self.output_dim = hidden_dim * (2 if bidirectional else 1)
         self.pyramid = pyramid
         inputs = [input_dim, *((1 + self._joins(layer)) * self.output_dim for layer in range(1, num_layers))]
-        layers = nn.ModuleList(CELLS[cell](size, hidden_dim, bidirectional, **(options or {})) for size in inputs)
+        layers = nn.ModuleList(_layer(cell, size, hidden_dim, bidirectional, options=options or {}) for size in inputs)
         self.layers = cast(Sequence[RecurrentLayer], layers)  # torch does not say what a list holds
         self.dropout = dropout or nn.Identity()
         self.residual = residual
@@ -103,6 +104,12 @@ class RecurrentStack(nn.Module):
         if self.residual and depth and not self._joins(depth):
             h = h + below
         return h if self.norms is None else self.norms[depth](h)
+
+
+def _layer(cell: str, *sizes: int, options: Mapping[str, Any]) -> RecurrentLayer:
+    """One layer, of these arguments and options."""
+    takes = "takes (input_dim, hidden_dim, bidirectional)"
+    return checked(f"{CELLS.flag} {cell}", CELLS[cell], "", lambda cls: cls(*sizes, **options), takes)
 
 
 def flatten_state(state: List[LayerState]) -> List[Tensor]:
