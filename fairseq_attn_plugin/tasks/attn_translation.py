@@ -14,6 +14,7 @@ from omegaconf import II
 from ..data.data_folder import UNKNOWN, dictionary_file, read_data_settings
 from ..data.segmenter import Segmenter
 from ..evaluation import metrics
+from ..processes import check_that_they_have_met
 from .attention_report import ReportsAttention, report_attention_field
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
@@ -179,6 +180,7 @@ class AttnTranslationTask(EverySentence, TypedLines, ReportsAttention, Translati
 
     def build_model(self, cfg, from_checkpoint=False):
         if not self._restored and not from_checkpoint:
+            check_that_they_have_met()
             _check_path(self.cfg.data)  # before fairseq-train looks for validation sets that were not named
             _check_best_metric(self.cfg, self._logged_scores())
             resumed = resumed_checkpoint(self.cfg, "translation_")

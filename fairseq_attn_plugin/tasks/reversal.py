@@ -15,6 +15,7 @@ from ..data.reversal_dataset import ReversalDataset
 from ..data.reversal_generator import gold_positions
 from ..data.reversal_problem import ORDERS, TRAIN_DATA, ReversalProblem, flag, parse_symbols
 from ..evaluation import metrics
+from ..processes import check_that_they_have_met
 from .attention_report import ReportsAttention, report_attention_field
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
@@ -285,6 +286,7 @@ class ReversalTask(EverySentence, TypedLines, ReportsAttention, FairseqTask):
 
     def build_model(self, cfg, from_checkpoint=False):
         if not self._restored and not from_checkpoint:
+            check_that_they_have_met()
             self._restore_for_training()
         self.problem()  # contradictions come out before the model
         model = super().build_model(cfg, from_checkpoint)
