@@ -81,7 +81,8 @@ LONG = {
     ("docs/from-fairseq-lstm.md", "convert_fairseq_lstm.sh"): NEEDS_A_MODEL,
     ("docs/translation.md", "nmt.sh"): TRAINS,
     ("docs/translation.md", "--lowercase"): NEEDS_A_MODEL,
-    ("docs/translation.md", "fairseq-train"): TRAINS,
+    ("docs/translation.md", "fairseq-generate"): TRAINS,
+    ("docs/translation.md", "--finetune-from-model"): "trains for minutes; test_data_prep_like.py goes on with a model",
     ("docs/translation.md", "nmt_compare.sh"): TRAINS,
 }
 

@@ -20,6 +20,7 @@ from .attention_report import ReportsAttention, report_attention_field
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
+from .typed_lines import TypedLines
 from .validation_search import validation_search
 
 DEFAULT = {f.name: f.default for f in dataclasses.fields(ReversalProblem)}
@@ -96,7 +97,7 @@ class ReversalConfig(FairseqDataclass):
 
 
 @register_task("reversal", dataclass=ReversalConfig)
-class ReversalTask(EverySentence, ReportsAttention, FairseqTask):
+class ReversalTask(EverySentence, TypedLines, ReportsAttention, FairseqTask):
     """Source: symbols and ``</s>``; target: the symbols back to front, or by option as they are, and ``</s>``. Both
     sides share one dictionary.
 
@@ -257,6 +258,7 @@ class ReversalTask(EverySentence, ReportsAttention, FairseqTask):
         Empty lines, unknown symbols (read as ``<unk>``) and lines that are too long (left out) are reported on stderr
         with their line number, counted from 1 over the session.
         """
+        self.refuse_soft_alignment()
         tokens = [self._encode(encode_fn(line)) for line in lines]
         return tokens, [t.numel() for t in tokens]
 
