@@ -2,6 +2,7 @@
 
 import array
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -28,14 +29,21 @@ def preprocess(encoded: Path, splits: List[str], out: Path, settings, held: int)
     command += ["--trainpref", path["train"], "--validpref", path["valid"]]
     command += ["--testpref", ",".join(path[split] for split in splits[2:]), "--destdir", "."]
     command += ["--padding-factor", "1", "--workers", str(settings.workers)]
-    command += ["--thresholdsrc", str(settings.min_count), "--thresholdtgt", str(settings.min_count)]
-    command += ["--joined-dictionary"] if settings.vocabulary == "joint" else []
+    dictionaries = {side: dictionary_file(side) for side in (settings.source, settings.target)}
+    if settings.like:
+        for side, option in ((settings.source, "--srcdict"), (settings.target, "--tgtdict")):
+            command += [option, str(settings.like.folder.resolve() / dictionaries[side])]
+    else:
+        command += ["--thresholdsrc", str(settings.min_count), "--thresholdtgt", str(settings.min_count)]
+        command += ["--joined-dictionary"] if settings.vocabulary == "joint" else []
     log = out.parent / "fairseq-preprocess.log"
     with log.open("w") as stream:
         done = subprocess.run(command, cwd=out, stdout=stream, stderr=subprocess.STDOUT, pass_fds=(held,))
     if done.returncode:
         lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         raise ValueError(f"fairseq-preprocess failed: {lines[-1] if lines else 'it said nothing'} (log: {log})")
+    for name in dictionaries.values() if settings.like else ():
+        shutil.copy(settings.like.folder / name, out / name)  # to the last byte, as their checksums are compared
     for number, split in enumerate(splits[2:]):
         for path in list(out.glob(f"test{number or ''}.{settings.pair}.*")):
             path.rename(out / f"{split}{path.name[path.name.index('.') :]}.named")

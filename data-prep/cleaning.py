@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from data_folder import normalize, reserved_symbols
+from data_folder import UNKNOWN, normalize, reserved_symbols
 from raw_text import RawCorpus
 
 RATIO_SLACK = 10  # characters: short sentences differ more
@@ -37,7 +37,12 @@ class CleanCorpus:
     statistics: Dict[str, object] = field(default_factory=dict)
 
 
-def verdict(source: str, target: str, settings, reserved: Set[str]) -> Optional[str]:
+def refused_symbols(settings) -> Set[str]:
+    """What ready symbols may not be; text that is yet to be cut may hold anything. ``<unk>`` is any unknown word."""
+    return reserved_symbols(settings.tagged) - {UNKNOWN} if settings.segmentation == "none" else set()
+
+
+def verdict(source: str, target: str, settings, refused: Set[str]) -> Optional[str]:
     """Why a training pair is dropped, whatever is in valid and test; None if it is not."""
     shorter, longer = sorted((len(source), len(target)))
     if not shorter:
@@ -46,7 +51,7 @@ def verdict(source: str, target: str, settings, reserved: Set[str]) -> Optional[
         return "too long"
     if longer > settings.max_ratio * shorter + RATIO_SLACK:
         return "ratio"
-    if settings.segmentation == "none" and not reserved.isdisjoint([*source.split(), *target.split()]):
+    if refused and not refused.isdisjoint([*source.split(), *target.split()]):
         return "reserved symbol"
     return None
 
@@ -86,11 +91,11 @@ def split_off(sources: Sequence[str], keys: Sequence[str], sizes: Dict[str, Opti
     }
 
 
-def check_symbols(corpus: RawCorpus, split: str, lines: Dict[str, List[str]], reserved: Set[str]) -> None:
+def check_symbols(corpus: RawCorpus, split: str, lines: Dict[str, List[str]], refused: Set[str]) -> None:
     """Lines of valid and tests are never dropped: one with a reserved symbol is an error."""
     for language, texts in lines.items():
         for index, text in enumerate(texts):
-            found = reserved.intersection(text.split())
+            found = refused.intersection(text.split())
             if found:
                 raise ValueError(
                     f"{corpus.place(split, language, index)}: the symbol {min(found)} is reserved; "
@@ -103,19 +108,19 @@ def clean(corpus: RawCorpus, settings) -> CleanCorpus:
 
     Raises: ValueError if nothing is left for training
     """
-    reserved = reserved_symbols(settings.tagged)
+    refused = refused_symbols(settings)
     lines = {
         split: {language: [normalize(line) for line in texts] for language, texts in sides.items()}
         for split, sides in corpus.lines.items()
     }
     given = {split: sides for split, sides in corpus.lines.items() if split != "train"}
-    if settings.segmentation == "none":
+    if refused:
         for split in given:
-            check_symbols(corpus, split, lines[split], reserved)
+            check_symbols(corpus, split, lines[split], refused)
     train, raw = lines["train"], corpus.lines["train"]
     sources = train[settings.source]
     verdicts = {
-        language: [verdict(*pair, settings, reserved) for pair in zip(sources, train[language])]
+        language: [verdict(*pair, settings, refused) for pair in zip(sources, train[language])]
         for language in settings.targets
     }
     missing = {split: size for split, size in settings.sizes.items() if split not in given}

@@ -10,7 +10,7 @@ from typing import Dict, List, Sequence
 
 import sentencepiece
 from binarising import count, preprocess
-from cleaning import REASONS, clean
+from cleaning import REASONS, clean, refused_symbols
 from data_folder import (
     DATA_FILE,
     FORMAT,
@@ -24,11 +24,11 @@ from data_folder import (
     text_file,
 )
 from raw_text import RawCorpus, read_corpus
-from segmentation import default_size, encode, segmentation_model, training_text
+from segmentation import default_size, encode, pieces_in_use, segmentation_model, training_text
 from settings import DEFAULT_VOCAB_SIZE, Settings, make_parser, read_settings, set_name
 from stages import fingerprint, lock, make_folder, publish, remove, say, stage
 
-MUCH = 0.02  # of symbols that are unknown
+MUCH, MOST = 0.02, 0.3  # of symbols that are unknown; in another script each word is a known ▁ and an unknown rest
 DATA_BIN = Path(__file__).resolve().parent.parent / "data-bin"
 
 
@@ -67,13 +67,14 @@ class Preparation:
         """{stage: fingerprint}, each over what the stage reads and what it is made from."""
         of, none = self.settings.of, self.settings.segmentation == "none"
         clean_reads = of("source", "targets", "max_length", "max_ratio", "disjoint", "seed", "sizes")
-        reserved = sorted(reserved_symbols(self.settings.tagged)) if none else None
-        marks = {"clean": fingerprint(FORMAT, "clean", self.corpus.sha256, clean_reads, reserved)}
+        refused = sorted(refused_symbols(self.settings)) if none else None
+        like = [self.settings.like.sha256] if self.settings.like else []
+        marks = {"clean": fingerprint(FORMAT, "clean", self.corpus.sha256, clean_reads, refused)}
         if not none:
             segment_reads = of("segmentation", "vocabulary", "vocab_size")
-            marks["segment"] = fingerprint("segment", marks["clean"], segment_reads, sentencepiece.__version__)
+            marks["segment"] = fingerprint("segment", marks["clean"], segment_reads, sentencepiece.__version__, *like)
         marks["encode"] = fingerprint("encode", marks.get("segment", marks["clean"]), of("tag_target"))
-        marks["binarise"] = fingerprint("binarise", marks["encode"], of("vocabulary", "min_count"))
+        marks["binarise"] = fingerprint("binarise", marks["encode"], of("vocabulary", "min_count"), *like)
         marks["final"] = fingerprint("final", marks["binarise"], self.settings.stored())
         return marks
 
@@ -147,6 +148,14 @@ class Preparation:
 
     def segment(self, part: Path) -> None:
         """sentencepiece*.model, and segment.json with their sizes."""
+        if self.settings.like:
+            folder, sizes = self.settings.like.folder, {}
+            for name in {*self.settings.like.models.values()}:
+                say(f"segment: {name} is that of {folder}")
+                shutil.copy(folder / name, part / name)
+                sizes[name] = pieces_in_use((part / name).read_bytes())
+            write_json(part / "segment.json", sizes)
+            return
         sides = {side: read_lines(self.work / "clean" / f"train.{side}") for side in self.sides}
         kind, asked, sizes = self.settings.segmentation, self.settings.vocab_size, {}
         for name, lines in training_text(sides, self.settings.vocabulary).items():
@@ -163,6 +172,8 @@ class Preparation:
         """{side: name of its sentencepiece model}; empty where text is taken as it is."""
         if self.settings.segmentation == "none":
             return {}
+        if self.settings.like:
+            return self.settings.like.models
         return sentencepiece_files(self.sides, self.settings.vocabulary == "joint")
 
     def encode(self, part: Path) -> None:
@@ -186,7 +197,9 @@ class Preparation:
         say("binarise: fairseq-preprocess")
         splits = list(read_json(self.work / "clean" / "clean.json")["targets"])
         preprocess(self.work / "encode", splits, part, self.settings, self.held)
-        write_json(part / "statistics.json", count(self.work / "encode", splits, part, self.settings))
+        statistics = count(self.work / "encode", splits, part, self.settings)
+        check_known(statistics["splits"]["train"], self.settings)
+        write_json(part / "statistics.json", statistics)
 
     def assemble(self, part: Path) -> None:
         """The content of the final folder."""
@@ -213,21 +226,45 @@ class Preparation:
         of = self.settings
         described = describe(part, of.source, of.targets, of.tag_target, of.segmentation, models)
         write_json(part / DATA_FILE, {**described, **own})
-        report(statistics, origin)
+        report(statistics, origin, self.settings)
         if self.settings.vocab_size and any(unknown_share(values) > MUCH for values in statistics["splits"].values()):
             pieces = max(statistics["pieces"].values())
             say(f"much is unknown: with a --vocab-size well below {pieces:,} rare words are cut into letters that the "
                 "training text shows alone as well")  # fmt: skip
 
 
+def unknown_shares(values: dict) -> Dict[str, float]:
+    """Of the symbols of a split, for each side."""
+    return {side: value["unknown"] / max(value["tokens"], 1) for side, value in values.items() if side != "lines"}
+
+
 def unknown_share(values: dict) -> float:
     """Of the symbols of a split, the larger of both sides."""
-    sides = [value for side, value in values.items() if side != "lines"]
-    return max(side["unknown"] / max(side["tokens"], 1) for side in sides)
+    return max(unknown_shares(values).values())
 
 
-def report(statistics: dict, origin: Dict[str, str]) -> None:
-    """One line for each split, with the name of the files that it is from, and one for the vocabulary."""
+def likely_reason(settings: Settings) -> str:
+    """Why most symbols of a split are unknown."""
+    if settings.min_count > 1:
+        return f"--min-count {settings.min_count} leaves too few symbols; lower it"
+    if settings.segmentation == "none":
+        return ("--segmentation none takes what stands between blanks for one symbol; put blanks between symbols, or "
+                "take --segmentation char or bpe")  # fmt: skip
+    other = f"that of --like {settings.like.folder}" if settings.like else "the training text"
+    return f"is it of the same languages and script as {other}, source and target not exchanged?"
+
+
+def check_known(training: dict, settings: Settings) -> None:
+    """Raises: ValueError where a side of the training text is unknown, from the first symbol to the last"""
+    for side, share in unknown_shares(training).items():
+        if share == 1:
+            raise ValueError(f"train, {side}: each of its {training[side]['tokens']:,} symbols is unknown: "
+                             f"{likely_reason(settings)}")  # fmt: skip
+
+
+def report(statistics: dict, origin: Dict[str, str], settings: Settings) -> None:
+    """One line for each split, with the name of the files that it is from, one for each side of which most is unknown,
+    and one for the vocabulary."""
     for split, values in statistics["splits"].items():
         sides = [
             f"{side} {value['tokens']:,} symbols of {value['types']:,} types, {value['unknown']:,} unknown"
@@ -236,6 +273,9 @@ def report(statistics: dict, origin: Dict[str, str]) -> None:
         ]
         name = origin.get(split.partition("_")[0])
         say(f"{split}{f' ({name})' if name else ''}: {values['lines']:,} lines; {'; '.join(sides)}")
+        for side, share in unknown_shares(values).items():
+            if share >= MOST:
+                say(f"warning: {split}, {side}: {share:.0%} of the symbols are unknown: {likely_reason(settings)}")
     say("vocabulary: " + ", ".join(f"{side} {size:,}" for side, size in statistics["vocabulary"].items()))
 
 
@@ -267,6 +307,8 @@ def prepare(args) -> Path:
     if os.pathsep in str(out):
         raise ValueError(f"--out: got '{out}'; fairseq takes '{os.pathsep}' for the end of a path; name another folder")
     final = out / f"{set_name(args)}.{settings.pair}"
+    if settings.like and final.resolve() == settings.like.folder.resolve():
+        raise ValueError(f"--like: {final} is what would be made; give the new one another name with --set")
     work = final.with_name(final.name + ".work")
     check_places(args, (final, work))
     make_folder(work, "--out")

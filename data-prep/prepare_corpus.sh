@@ -2,8 +2,10 @@
 # Makes data-bin/<set>.<src>-<tgt> of raw parallel text: cleaned, cut into pieces, binarised for fairseq, with all that
 # training, decoding and serving need. The last line of output is its path; progress goes to stderr.
 #
-# usage: bash data-prep/prepare_corpus.sh --source de --target en (--from DIR | --train P [--valid P] [--test P,P] |
-#          --tsv FILE [--columns 1,2]) [--segmentation bpe|unigram|char|none] [OPTION ...]     (--help lists them all)
+# usage: bash data-prep/prepare_corpus.sh (--source de --target en | --like DATA)
+#          (--from DIR | --train P [--valid P] [--test P,P] | --tsv FILE [--columns 1,2])
+#          [--segmentation bpe|unigram|char|none] [OPTION ...]     (--help lists them all)
+#   DATA is a folder made so before, or a model's folder: its languages, pieces and dictionaries are taken.
 #   P is a prefix: P.de and P.en, or P.de.gz and P.en.gz. Valid and test are split off where they are not given.
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see scripts/setup.sh
 #

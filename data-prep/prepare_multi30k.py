@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Dict, Sequence
 
+from like import take_over
 from prepare_corpus import DATA_BIN, prepare, run
 from raw_text import find_file, read_bytes
 from settings import make_parser
@@ -78,6 +79,7 @@ def main() -> None:
     for option in ("train", "valid", "test", "tsv"):
         if getattr(args, option):
             raise ValueError(f"--{option}: the text is Multi30k's; use prepare_corpus.sh for other text")
+    take_over(args)
     languages = [args.source, *args.target.split(",")]
     for language in languages:
         if language not in LANGUAGES:

@@ -2,13 +2,13 @@
 
 import gzip
 import hashlib
-import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
-VALID_NAMES = ("valid", "val", "dev")
+VALID_NAMES = ("valid", "val", "dev", "validation")
+TEST_NAMES = ("test", "tst", "newstest")  # and what comes after
 BOM = b"\xef\xbb\xbf"
 
 
@@ -50,11 +50,14 @@ def read_bytes(path: Path) -> bytes:
 def split_lines(data: bytes, path: object) -> List[str]:
     r"""Lines end at \n only; the \r of a \r\n and a byte order mark at the start are no part of them.
 
-    Raises: ValueError for a file without a line, or naming file:line for bytes that are not UTF-8
+    Raises: ValueError for a file without a line or with lines that end in \r alone, or naming file:line for bytes that
+        are not UTF-8
     """
     data = data.removeprefix(BOM)
     if not data:
         raise ValueError(f"{path}: empty file")
+    if data.count(b"\r") - data.count(b"\r\n") > data.count(b"\n"):
+        raise ValueError(f"{path}: its lines end in CR alone, as on old Macs; convert it, e.g. with tr '\\r' '\\n'")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -74,17 +77,34 @@ def find_file(prefix: str, language: str, option: str) -> Path:
 
 
 def prefixes_in(folder: Path, languages: Sequence[str]) -> Tuple[str, Optional[str], List[str]]:
-    """The prefixes of train, of valid (None if there is none) and of every test* of ``--from``."""
+    """The prefixes of train, of valid (None if there is none) and of every test of ``--from``.
+
+    Raises: ValueError for text of these languages that is none of them, or more than one valid
+    """
     if not folder.is_dir():
         raise ValueError(f"--from: no folder '{folder}'")
+    endings = [f".{language}{gz}" for language in languages for gz in ("", ".gz")]
+    found = [path.name.removesuffix(end) for end in endings for path in folder.glob(f"[!.]*{end}") if path.is_file()]
+    names = sorted({*found} - {"train"})
+    valid = [name for name in names if name in VALID_NAMES]
+    tests = [name for name in names if name.startswith(TEST_NAMES)]
+    other = [name for name in names if name not in (*valid, *tests)]
+    by_name = "or name the files by --train, --valid and --test"
+    if other:
+        known = f"train, {', '.join(VALID_NAMES)}, {', '.join(f'{name}*' for name in TEST_NAMES)}"
+        raise ValueError(
+            f"--from: '{folder}' has {listed(other)} in these languages, and what these are is not known "
+            f"(known are {known}); rename them, {by_name}"
+        )
+    if len(valid) > 1:
+        raise ValueError(f"--from: '{folder}' has {listed(valid)}, and one of them validates; keep one, {by_name}")
+    prefixes = {name: str(folder / name) for name in ("train", *names)}
+    return prefixes["train"], next(map(prefixes.get, valid), None), [prefixes[name] for name in tests]
 
-    def named(pattern: str) -> List[str]:
-        endings = [f"{pattern}.{language}{gz}" for language in languages for gz in ("", ".gz")]
-        paths = [(path, ending) for ending in endings for path in folder.glob(ending) if path.is_file()]
-        return sorted({re.sub(r"\.[^.]+(\.gz)?$", "", str(path)) for path, _ in paths})
 
-    valid = next((prefix for name in VALID_NAMES for prefix in named(name)), None)
-    return str(folder / "train"), valid, named("test*")
+def listed(names: Sequence[str]) -> str:
+    """Names in one line, the first of many."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def read_split(prefix: str, languages: Sequence[str], option: str) -> Tuple[Dict[str, List[str]], Dict[str, str]]:
@@ -100,8 +120,8 @@ def read_split(prefix: str, languages: Sequence[str], option: str) -> Tuple[Dict
         sums[language] = hashlib.sha256(data).hexdigest()
     counts = {language: len(text) for language, text in lines.items()}
     if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{prefix}.{language} {count:,}" for language, count in counts.items())
-        raise ValueError(f"{option}: different numbers of lines: {listed}; line n of each must belong together")
+        files = ", ".join(f"{prefix}.{language} {count:,}" for language, count in counts.items())
+        raise ValueError(f"{option}: different numbers of lines: {files}; line n of each must belong together")
     return lines, sums
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from data_folder import SEGMENTATIONS, tag
+from like import Like, take_over
 
 VOCABULARIES = ("joint", "separate")
 DISJOINT = ("either", "source", "none")
 DEFAULT_VOCAB_SIZE = 5000
 CHARACTERS_A_PIECE = 100  # at least, by default: with fewer nearly every word of the text becomes one piece
 MOST_WORKERS = 16  # or as many as there are cores
-LANGUAGE = re.compile(r"[A-Za-z0-9_]+")
+LANGUAGE = re.compile(r"[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 # options that matter to some segmentations only
 ONLY_FOR = {"vocab_size": ("bpe", "unigram"), "min_count": ("none", "char")}
@@ -31,6 +32,7 @@ class OneLineParser(argparse.ArgumentParser):
 class Settings:
     """What the content of a data folder depends on, beside the text; ``workers`` changes the speed alone.
 
+    like: the folder whose pieces and dictionaries are taken; None: the text makes its own
     target: the target side's name: the language, or all of them joined by +
     vocab_size: None where the text decides, or nothing is trained
     sizes: {split: sentences to split off where the split is not given, None for the default}
@@ -49,6 +51,7 @@ class Settings:
     seed: int
     sizes: Dict[str, Optional[int]]
     workers: int = 1
+    like: Optional[Like] = None
 
     @property
     def target(self) -> str:
@@ -68,9 +71,9 @@ class Settings:
         return {name: getattr(self, name) for name in names}
 
     def stored(self) -> Dict[str, object]:
-        """All but the number of workers."""
+        """All but the number of workers, and the folder whose files these are: ``data.json`` has their checksums."""
         values = dataclasses.asdict(self)
-        del values["workers"]
+        del values["workers"], values["like"]
         return {**values, "targets": list(self.targets)}
 
 
@@ -79,9 +82,12 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
         prog=prog, description=description, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--source", required=True, metavar="LANG", help="source language: the ending of its files")
-    add("--target", required=True, metavar="LANG[,LANG]", help="target language; several with --tag-target")
-    add("--from", dest="from_", type=Path, metavar="DIR", help="folder with train, valid (val, dev) and test* files")
+    add("--source", metavar="LANG", help="source language: the ending of its files")
+    add("--target", metavar="LANG[,LANG]", help="target language; several with --tag-target")
+    add("--like", type=Path, metavar="DATA", help="languages, pieces and dictionaries are those of this data folder or "
+        "model's folder: for --finetune-from-model")  # fmt: skip
+    add("--from", dest="from_", type=Path, metavar="DIR", help="folder with train, valid (val, dev, validation) and "
+        "test*, tst*, newstest* files")  # fmt: skip
     add("--train", metavar="PREFIX", help="PREFIX.LANG or PREFIX.LANG.gz hold the training text")
     add("--valid", metavar="PREFIX", help="validation text; unset: split off the training text")
     add("--test", metavar="PREFIX[,PREFIX]", help="test text; unset: split off the training text")
@@ -89,8 +95,8 @@ def make_parser(prog: str, description: str) -> argparse.ArgumentParser:
     add("--columns", metavar="N,N", help="columns of source and target in --tsv, from 1 (default: 1,2)")
     add("--set", metavar="NAME", help="name of the set (default: after the folder or file)")
     add("--out", type=Path, metavar="DIR", help="where the data folder goes (default: data-bin of this checkout)")
-    add("--segmentation", default="bpe", help=f"{', '.join(SEGMENTATIONS)} (default: bpe)")
-    add("--vocabulary", default="joint", help=f"{', '.join(VOCABULARIES)}: for both sides or for each (default: joint)")
+    add("--segmentation", help=f"{', '.join(SEGMENTATIONS)} (default: bpe)")
+    add("--vocabulary", help=f"{', '.join(VOCABULARIES)}: for both sides or for each (default: joint)")
     add("--vocab-size", type=int, metavar="N", help=f"bpe, unigram: pieces of a model (default: "
         f"{DEFAULT_VOCAB_SIZE}, of small text one for {CHARACTERS_A_PIECE} characters)")  # fmt: skip
     add("--min-count", type=int, metavar="N", help="none and char: rarer symbols are unknown (default: 1)")
@@ -151,10 +157,11 @@ def read_settings(args) -> Settings:
 
     Raises: ValueError naming option, value and choices
     """
+    like = take_over(args)
     targets = tuple(args.target.split(","))
     for option, language in [("--source", args.source), *(("--target", target) for target in targets)]:
         if not LANGUAGE.fullmatch(language):
-            raise ValueError(f"{option}: got '{language}'; a language's name is letters, digits and _, such as de")
+            raise ValueError(f"{option}: got '{language}'; names are letters, digits, _ and - in between, as in pt-BR")
     if len({args.source, *targets}) != len(targets) + 1:
         raise ValueError(f"--target: got '{args.target}' with --source {args.source}; the languages must differ")
     if len(targets) > 1 and not args.tag_target:
@@ -184,6 +191,7 @@ def read_settings(args) -> Settings:
         seed=args.seed,
         sizes={"valid": args.valid_size, "test": args.test_size},
         workers=args.workers,
+        like=like,
     )
 
 

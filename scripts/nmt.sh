@@ -12,6 +12,7 @@
 #                      with the best BLEU in validation
 #   BEAM=N             of the decoding; unset: 5
 #   SPLITS="test"      what is decoded and scored; unset: every test set. To choose settings, SPLITS=valid
+#   NPROC=N            processes that train together, see train_distributed.sh; unset: 1
 #   OUT=DIR            where everything goes; unset: runs/nmt/<set>.<source>-<target>
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 #
@@ -103,6 +104,7 @@ main() {
   limit_threads 1
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
+  choose_trainer
   data=$(prepare "${preparing[@]}") || exit 1
   found=$(decide splits "$data" "${SPLITS:-}" 2>&1) || die "$found"
   mapfile -t splits <<<"$found"
@@ -115,8 +117,8 @@ main() {
   mapfile -t train <<<"$found"
   train+=("$@")
   trained_on=$(data_sum)
-  claim "$out" "data $trained_on | average $AVERAGE | train ${train[*]}"
-  SHOWN=--updates step "$out" train "$bin/fairseq-train" "$data" --user-dir "$plugin" "${train[@]}" \
+  claim "$out" "data $trained_on | average $AVERAGE | train ${train[*]}$processes"
+  SHOWN=--updates step "$out" train "${train_with[@]}" "$data" --user-dir "$plugin" "${train[@]}" \
     --save-dir "$out/checkpoints" --log-file "$out/train.jsonl"
   step "$out" model make_model
   decode

@@ -10,7 +10,7 @@
 #   --from DIR, PREPARE_OPTION, OPTION: as for nmt.sh; OPTION comes last for every model
 #   OUT=DIR      where everything goes, a folder a model; unset: runs/nmt-<mode>
 #   JOBS=2       so many trainings at once, each on one thread; unset: 1
-#   UPDATES=, AVERAGE=, BEAM=, SPLITS=, VENV=, PYTHON=, TORCH_INDEX_URL=: see nmt.sh
+#   UPDATES=, AVERAGE=, BEAM=, SPLITS=, NPROC=, VENV=, PYTHON=, TORCH_INDEX_URL=: see nmt.sh
 #
 # Run again, it skips what is finished and resumes a training that was stopped.
 set -euo pipefail

@@ -1,6 +1,7 @@
 # What the scripts that run a pipeline share: say, die, number, refuse, reason, step, renew, report, claim, lock,
-# limit_threads, share_cores, job, finish. Sourced by them; before any of these functions is called, `script` (its name
-# without .sh) and `root` (of the project) are set, and before step and report `bin` (of the environment).
+# limit_threads, choose_trainer, share_cores, job, finish. Sourced by them; before any of these functions is called,
+# `script` (its name without .sh) and `root` (of the project) are set, and before step, report and choose_trainer `bin` (of
+# the environment).
 
 say() { printf '%s: %s\n' "$script" "$*" >&2; }
 die() { printf '%s.sh: %s\n' "$script" "$*" >&2; exit 1; }
@@ -116,8 +117,21 @@ lock() {
   echo $$ >"$1/.lock"
 }
 
-# limit_threads JOBS: the matrices are small, more than two threads would wait for each other.
-limit_threads() { export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || $1 > 1 ? 1 : 2))}; }
+# limit_threads JOBS: the matrices are small, more than two threads would wait for each other. Each job trains in NPROC=
+# processes.
+limit_threads() {
+  NPROC=${NPROC:-1}
+  number NPROC 1
+  export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) < 2 || $1 * NPROC > 1 ? 1 : 2))}
+}
+
+# Sets train_with, the command that trains, and processes, what settings say of it.
+choose_trainer() {
+  train_with=("$bin/fairseq-train") processes=
+  [ "$NPROC" -gt 1 ] || return 0
+  train_with=(bash "$root/scripts/train_distributed.sh" --nproc "$NPROC" --)
+  processes=" | processes $NPROC"
+}
 
 # Makes ready for jobs: JOBS= says how many run at once.
 share_cores() {

@@ -15,6 +15,7 @@
 #   OPTION ...   goes to every fairseq-train, after the script's own ones: --lr 0.002 --max-update 900
 #   SEEDS="1 2"  one training per seed; unset: 1
 #   JOBS=2       so many trainings at once, each on one thread; unset: 1
+#   NPROC=2      each training in so many processes, see train_distributed.sh; unset: 1
 #   OUT=DIR      where everything goes; unset: runs/reversal (compare), runs/reversal-<mode>
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 #
@@ -36,8 +37,8 @@ train_and_decode() {
   read -ra splits <<<"$2"
   read -ra decoding <<<"$3"
   shift 3
-  claim "$folder" "train $* | generate ${decoding[*]}"
-  step "$folder" train "$bin/fairseq-train" --user-dir "$plugin" "$@" \
+  claim "$folder" "train $* | generate ${decoding[*]}$processes"
+  step "$folder" train "${train_with[@]}" --user-dir "$plugin" "$@" \
     --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
   for split in "${splits[@]}"; do
     step "$folder" "generate-$split" "$bin/fairseq-generate" --user-dir "$plugin" --task reversal \
@@ -74,6 +75,7 @@ main() {
   share_cores
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
+  choose_trainer
   out=$root/runs/reversal
   [ "$mode" = compare ] || out+=-$mode
   out=${OUT:-$out}

@@ -52,7 +52,7 @@ def damage(name):
         (damage("train.de cut"), [], r"train.de.gz: damaged or cut gzip file"),
         (None, ["--target", "de"], r"--target: got 'de' with --source de; the languages must differ"),
         (None, ["--target", "en,fr"], r"--target: got 'en,fr'; several languages need --tag-target"),
-        (None, ["--target", "e-n"], r"--target: got 'e-n'; a language's name is letters, digits and _"),
+        (None, ["--target", "en-"], r"--target: got 'en-'; names are letters, digits, _ and - in between, as in pt-BR"),
         (None, ["--segmentation", "word"], r"--segmentation: got 'word'; choose from none, char, bpe, unigram"),
         (None, ["--vocabulary", "both"], r"--vocabulary: got 'both'; choose from joint, separate"),
         (None, ["--vocab-size", "0"], r"--vocab-size: got 0; 1 is the least"),

@@ -60,7 +60,13 @@ def test_lines_end_at_newlines_only(data, lines):
 
 
 @pytest.mark.parametrize(
-    "data, error", [(b"", "x.de: empty file"), (b"a\n\xc3\xa4\nb\xff\n", "x.de:3: not UTF-8 .byte 0xff")]
+    "data, error",
+    [
+        (b"", "x.de: empty file"),
+        (b"a\n\xc3\xa4\nb\xff\n", "x.de:3: not UTF-8 .byte 0xff"),
+        (b"a\rb\r", r"x.de: its lines end in CR alone, as on old Macs; convert it, e.g. with tr '\\r' '\\n'"),
+        (b"a\rb\rc\n", "x.de: its lines end in CR alone"),
+    ],
 )
 def test_text_that_is_none(data, error):
     with pytest.raises(ValueError, match=error):
@@ -116,7 +122,7 @@ def test_disjoint(disjoint, expected):
     assert "".join(source[-1] for source, _ in kept(result)) == expected
 
 
-@pytest.mark.parametrize("symbol", ["<s>", "<pad>", "</s>", "<unk>", "<2en>"])
+@pytest.mark.parametrize("symbol", ["<s>", "<pad>", "</s>", "<2en>"])
 def test_reserved_symbols_where_symbols_are_words(symbol):
     """A training pair goes; a line of a test is an error that says where."""
     none = settings(segmentation="none", tag_target=True)
@@ -124,6 +130,12 @@ def test_reserved_symbols_where_symbols_are_words(symbol):
     assert kept(cleaning.clean(corpus(train=train, valid=good, test=good), none)) == [("a b", "c")]
     with pytest.raises(ValueError, match=f"^dir/test.en:2: the symbol {symbol} is reserved"):
         cleaning.clean(corpus(train=train, valid=good, test=[*good, ("x", f"{symbol} y")]), none)
+
+
+def test_ready_text_may_say_that_a_word_is_unknown():
+    none, pairs = settings(segmentation="none"), [("a <unk>", "<unk> c"), ("b", "d")]
+    result = cleaning.clean(corpus(train=pairs, valid=[("<unk>", "x")], test=[("y", "<unk>")]), none)
+    assert kept(result) == pairs and kept(result, "valid") == [("<unk>", "x")]
 
 
 def test_nothing_left_is_an_error():

@@ -33,6 +33,7 @@ MODULE = '"$(python -m fairseq_attn_plugin)"'
 
 TRAINS = "trains for minutes; test_reversal_script.py and test_nmt_script.py run the scripts"
 INSTALLS = "installs packages; test_packaging.py and test_test_script.py run the scripts"
+PROCESSES = "starts several processes; test_train_distributed.py does so on less"
 NEEDS_A_MODEL = "needs what a long training leaves; the test of the script runs it"
 
 RUN = {
@@ -70,6 +71,8 @@ LONG = {
     ("docs/getting-started.md", "pip wheel"): "installs packages; test_packaging.py trains with the wheel",
     ("docs/mechanisms.md", "--scheduled-sampling linear"): "not a whole command; test_scheduled_sampling.py trains so",
     ("docs/reversal.md", "bash scripts/reversal.sh"): TRAINS,
+    ("docs/scaling.md", "--nproc 2"): PROCESSES,
+    ("docs/scaling.md", "--nproc 4"): PROCESSES,
     ("docs/tools.md", "translate.sh"): NEEDS_A_MODEL,
     ("docs/tools.md", "average_checkpoints.sh"): NEEDS_A_MODEL,
     ("docs/tools.md", "plot_attention.sh"): NEEDS_A_MODEL,
@@ -78,7 +81,8 @@ LONG = {
     ("docs/from-fairseq-lstm.md", "convert_fairseq_lstm.sh"): NEEDS_A_MODEL,
     ("docs/translation.md", "nmt.sh"): TRAINS,
     ("docs/translation.md", "--lowercase"): NEEDS_A_MODEL,
-    ("docs/translation.md", "fairseq-train"): TRAINS,
+    ("docs/translation.md", "fairseq-generate"): TRAINS,
+    ("docs/translation.md", "--finetune-from-model"): "trains for minutes; test_data_prep_like.py goes on with a model",
     ("docs/translation.md", "nmt_compare.sh"): TRAINS,
 }
 
@@ -126,11 +130,18 @@ def commands(text: str) -> List[Command]:
     return found
 
 
+def as_fairseq_is_given(words: List[str]) -> List[str]:
+    """Of a script that hands on what stands after ``--``, the command that it makes."""
+    if words[:2] != ["bash", "scripts/train_distributed.sh"]:
+        return words
+    return ["fairseq-train", "--user-dir", str(PLUGIN), *words[words.index("--") + 1 :]]
+
+
 FAIRSEQ = [
     pytest.param(words, id=f"{found.page}: {words[0]}")
     for found in blocks()
     if found.language == "bash" and "my_scores" not in found.text
-    for words, _, _ in commands(found.text)
+    for words in (as_fairseq_is_given(command.words) for command in commands(found.text))
     if words[0] in ("fairseq-train", "fairseq-generate", "fairseq-interactive")
 ]
 
@@ -156,7 +167,7 @@ def test_scripts_are_there_and_know_every_option():
                 continue
             script = (ROOT / words[1]).read_text(encoding="utf-8")
             usage = script.partition("\nset ")[0]
-            for word in words[2:]:
+            for word in words[2 : words.index("--") if "--" in words else None]:
                 if word.startswith("--"):
                     python = ROOT / words[1].replace(".sh", ".py")
                     where = usage + (python.read_text(encoding="utf-8") if python.exists() else "")

@@ -30,14 +30,15 @@ import prepare_multi30k  # noqa: E402
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 PATHS = ("ref", "hyp", "log", "a.pt", "b.pt", "lstm.pt", "empty", "bytes", "latin", "folder", "missing", "no/such", "",
-         ".", "link", "full", "x" * 300, "\udcff", "new", "new.png", "new.json", "raw", "raw/train", "model",
+         ".", "link", "x" * 300, "\udcff", "new", "new.png", "new.json", "raw", "raw/train", "model",
          "two\nlines")  # fmt: skip
-KINDS = {"path": PATHS, "number": NUMBERS, "text": TEXTS}
+OUTPUTS = (*PATHS, "full")  # a device that is full; read, it never ends
+KINDS = {"path": PATHS, "output": OUTPUTS, "number": NUMBERS, "text": TEXTS}
 
 GRAMMARS = {
     # script: words that it takes, and its options with what each takes
-    "score.py": ("ref hyp", {"--json": "path", "--names": "text", "--tokenize": "text", "--lowercase": "", "--symbols":
-                             "", "--characters": ""}),
+    "score.py": ("ref hyp", {"--json": "output", "--names": "text", "--tokenize": "text", "--lowercase": "",
+                             "--symbols": "", "--characters": ""}),
     "plot_attention.py": ("log new.png", {"--ids": "number", "--nbest": "", "--data": "path", "--pieces": ""}),
     "replace_unknown.py": ("log new", {"--dictionary": "path", "--source": "path", "--unk": "text"}),
     "average_checkpoints.py": ("new a.pt b.pt", {}),
@@ -59,7 +60,7 @@ GRAMMARS = {
     "prepare_multi30k": ("--source de --target en --from raw --out new", {"--set": "text", "--from": "path"}),
     "benchmark": ("", {"--workloads": "text", "--systems": "text", "--measure": "text", "--dtype": "text",
                        "--device": "text", "--rounds": "number", "--seconds": "number", "--steps": "number",
-                       "--dropout": "number", "--threads": "number", "--against": "path", "--output": "path"}),
+                       "--dropout": "number", "--threads": "number", "--against": "path", "--output": "output"}),
 }  # fmt: skip
 PROGRAMS = {"prepare_corpus": prepare_corpus.main, "prepare_multi30k": prepare_multi30k.main, "benchmark": command.main}
 
@@ -116,7 +117,7 @@ def command_lines(draw, name):
     words, names = words.split(), sorted(options)
     for place in draw(st.sets(st.sampled_from(range(len(words))), max_size=2)) if words else ():
         if not words[place].startswith("--"):
-            words[place] = draw(st.sampled_from(PATHS))
+            words[place] = draw(st.sampled_from(OUTPUTS if words[place].startswith("new") else PATHS))
     for option in draw(st.lists(st.sampled_from(names), max_size=3, unique=True)) if names else ():
         values = KINDS.get(options[option])
         words += [option] if values is None else [f"{option}={draw(st.sampled_from(values))}"]

@@ -27,8 +27,12 @@ RULES = {
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
     f"{PLUGIN}/experiments": ((f"{PLUGIN}.experiments", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/tasks": (
-        (f"{PLUGIN}.tasks", f"{PLUGIN}.data", f"{PLUGIN}.evaluation.metrics", f"{PLUGIN}.checkpoints.files"), ()
+        tuple(
+            f"{PLUGIN}.{name}" for name in ("tasks", "data", "evaluation.metrics", "checkpoints.files", "processes")
+        ),
+        (),
     ),
+    f"{PLUGIN}/processes.py": ((f"{PLUGIN}.checkpoints.files",), ()),
     f"{PLUGIN}/benchmark": (
         (f"{PLUGIN}.benchmark", f"{PLUGIN}.evaluation.plots", f"{PLUGIN}.evaluation.whole_files"), ()
     ),

@@ -34,6 +34,7 @@ set -e
 echo "train $*" >>"$CALLS"
 case ${BREAK:-} in
   error) printf 'Traceback (most recent):\n  File "x.py", line 1\nValueError: --lr: got x\nnoise\n' >&2; exit 1 ;;
+  "one thread") [ "$OMP_NUM_THREADS" = 1 ] ;;
   hang) echo $$ >"$CALLS.pid"; exec sleep 60 ;;
   together) # every training waits until there are two, of one thread each
     [ "$OMP_NUM_THREADS" = 1 ]
@@ -52,6 +53,7 @@ PYTHON = f"""#!/usr/bin/env bash
 case "$*" in
   *average_checkpoints.py*) echo "average ${{*:4}}" >>"$CALLS"; : >"$4" ;;
   *attention_options.py*) [ -n "${{NO_ATTENTION:-}}" ] || echo --print-alignment soft ;;
+  *train_distributed.py*) echo "processes ${{*:4:2}}" >>"$CALLS"; exec "${{0%/*}}/fairseq-train" "${{@:7}}" ;;
   *nmt_report.py*) echo "report ${{*:4}}" >>"$CALLS" ;;
   *) exec '{sys.executable}' "$@" ;;
 esac
@@ -199,6 +201,15 @@ def test_models_of_fairseq_get_options_that_they_have(checkout):
     assert "--print-alignment" not in checkout.calls("generate")[-1], "the finished model has none"
 
 
+def test_processes_train_together_and_are_a_setting(checkout):
+    result = checkout.run(*PAIR, NPROC="2", OMP_NUM_THREADS="", BREAK="one thread")
+    assert result.returncode == 0, result.stderr
+    together, train = checkout.calls()[1:3]
+    assert together == "processes --nproc 2" and train.startswith(f"train {checkout.data} --user-dir ")
+    result = checkout.run(*PAIR)
+    assert "holds results of other settings" in last_line(result) and "< processes" in result.stderr
+
+
 def test_other_settings_and_other_data_are_refused(checkout):
     assert checkout.run(*PAIR).returncode == 0
     number = len(checkout.calls())
@@ -237,6 +248,7 @@ def test_data_made_anew_while_it_trains_make_no_model(checkout):
         ((*PAIR, "--", "--save-dir", "x"), {}, "--save-dir: checkpoints and logs are in the folder of the run; leave"),
         ((*PAIR, "--", "--log-file=x"), {}, "--log-file: checkpoints and logs are in the folder of the run; leave"),
         (PAIR, dict(BEAM="0"), "BEAM: got '0'; give a number, 1 or more"),
+        (PAIR, dict(NPROC="0"), "NPROC: got '0'; give a number, 1 or more"),
         (PAIR, dict(UPDATES="00"), "UPDATES: got '00'; give a number, 1 or more"),
         (PAIR, dict(SPLITS="test nope"), "SPLITS: got 'nope'; choose from valid test test1"),
         (PAIR, dict(SPLITS="../text/test"), "SPLITS: got '../text/test'; choose from valid test test1"),

@@ -67,6 +67,7 @@ printf 'S-0\ta b\nT-0\tb a\nH-0\t-0.1\tb a\nD-0\t-0.1\tb a\nP-0\t-0.1 -0.1 -0.1%
 PYTHON = """#!/usr/bin/env bash
 case "$*" in
   *reversal_report.py*) [ -z "${NO_REPORT:-}" ] || exit 0 ;;
+  *train_distributed.py*) echo "processes ${*:4:2}" >>"$CALLS"; exec "${0%/*}/fairseq-train" "${@:7}" ;;
   *reversal_experiments.py*) [ -n "${REAL_EXPERIMENTS:-}" ] || exec cat "${0%/*}/experiments/${!#}" ;;
 esac
 exec "$PROGRAMS/bin/python" "$@"
@@ -307,6 +308,16 @@ def ended(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_each_training_in_so_many_processes(checkout):
+    result = checkout.run(NPROC="3", OMP_NUM_THREADS="", NO_REPORT="1")
+    assert result.returncode == 0, result.stderr
+    calls = [call[:17] for call in checkout.calls() if not call.startswith("generate")]
+    assert calls == ["processes --nproc", "train --user-dir "] * 3 and checkout.calls()[0].endswith(" 3")
+    assert set(checkout.calls_file.with_suffix(".threads").read_text().split()) == {"1"}
+    refused = checkout.run(NPROC="2")
+    assert refused.returncode == 1 and "other settings" in last_line(refused)
 
 
 def test_failed_job_ends_the_others(checkout):

@@ -85,7 +85,9 @@ def test_padding_on_the_left_moves_no_column(trained, translator):
 
 def test_blank_lines_unknown_characters_and_no_attention(translator):
     empty, done, blank = translator.translate_lines(["", "Der 日本語 hund 😀.", " \t\u2028"], attention=False)
-    assert empty == blank and (empty.text, empty.score, empty.source, empty.target) == ("", 0, [], [])
+    for each in (empty, blank):
+        assert (each.text, each.score, each.source, each.target) == ("", 0, [], [])
+    assert empty.source is not blank.source
     assert (empty.parts, done.parts, done.unknown, done.attention) == (0, 1, 2, None)
     assert translator.translate_lines(["Der hund."])[0].attention is not None
     assert translator.translate_lines([]) == []
@@ -94,7 +96,7 @@ def test_blank_lines_unknown_characters_and_no_attention(translator):
 def test_a_translation_that_did_not_end_is_counted(translator):
     (done,) = translator.translate_lines(["Der hund."], max_len_a=0, max_len_b=1)
     assert (done.cut, len(done.target)) == (1, 2)
-    with pytest.raises(ValueError, match="^beam: got 0; give at least 1$"):
+    with pytest.raises(ValueError, match="^beam: got 0; give a whole number, at least 1$"):
         translator.translate_lines(["Der hund."], beam=0)
 
 

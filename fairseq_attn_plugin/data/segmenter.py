@@ -46,17 +46,29 @@ class Segmenter:
 
     @target.setter
     def target(self, target: Optional[str]) -> None:
-        if target is not None and target not in self.targets:
-            raise ValueError(f"--translate-to: got {target!r}; choose from {', '.join(self.targets)}")
+        self._check(target)
         self._target = self.targets[0] if target is None and len(self.targets) == 1 else target
 
-    def prefix(self) -> List[str]:
-        """What comes before the pieces of a line: the tag of the target language, or nothing."""
+    def _check(self, target: Optional[str]) -> None:
+        if target is not None and target not in self.targets:
+            raise ValueError(f"--translate-to: got {target!r}; choose from {', '.join(self.targets)}")
+
+    def prefix(self, target: Optional[str] = None) -> List[str]:
+        """What comes before the pieces of a line: the tag of the target language, or nothing.
+
+        Args:
+            target: language to translate to; None = that of the segmenter.
+
+        Raises:
+            ValueError: a language that there is not, or none where several could be meant.
+        """
+        self._check(target)
         if not self._tagged:
             return []
-        if self._target is None:
+        target = self._target if target is None else target
+        if target is None:
             raise ValueError(f"--translate-to: not given; choose from {', '.join(self.targets)}")
-        return [tag(self._target)]
+        return [tag(target)]
 
     def pieces(self, text: str) -> List[str]:
         """Pieces of a text, without the prefix; of a blank one none."""

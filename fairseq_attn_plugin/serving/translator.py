@@ -1,17 +1,20 @@
 """A trained model from Python: raw sentences in, translations with score and attention out."""
 
 import copy
+import difflib
 import math
 import os
 import re
+from argparse import Namespace
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
 import numpy as np
 import torch
 from fairseq import hub_utils, utils
-from omegaconf import open_dict
+from torch import nn
 
 from ..models.attn_rnn import AttnRNNModel
 
@@ -24,6 +27,15 @@ UNSPACED_ENDS = "。！？"
 
 LENGTH_FACTOR = 2
 """A translation may have this many pieces for each of the source, and some more (``Translator.extra_length``)."""
+
+WHOLE, NUMBER, SWITCH = "a whole number", "a finite number", "True or False"
+OPTIONS = {
+    "max_len_a": NUMBER, "max_len_b": WHOLE, "min_len": WHOLE, "lenpen": NUMBER, "unnormalized": SWITCH,
+    "unkpen": NUMBER, "temperature": NUMBER, "no_repeat_ngram_size": WHOLE, "match_source_len": SWITCH,
+    "sampling": SWITCH, "sampling_topk": WHOLE, "sampling_topp": NUMBER, "diverse_beam_groups": WHOLE,
+    "diverse_beam_strength": NUMBER, "diversity_rate": NUMBER,
+}  # fmt: skip
+"""Of fairseq's generation options those that a request may set, and what each of them takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +65,6 @@ class Translation:
     cut: int = 0
 
 
-EMPTY = Translation("", 0.0, [], [], None, parts=0)
-
-
 class Part(NamedTuple):
     """What the model reads at once."""
 
@@ -68,6 +77,10 @@ class Translator(hub_utils.GeneratorHubInterface):
     """Translates raw text with one model or an ensemble; ``from_pretrained`` makes it.
 
     ``translator.to("cuda")`` moves it to a GPU. Besides ``translate_lines`` there is what fairseq's interface has.
+
+    ``translate_lines`` and ``translate`` may be called by several threads at once: a request changes nothing that
+    another one sees, and leaves nothing behind. What is fairseq's (``generate``, ``sample``, ``score``) is for one
+    thread at a time.
     """
 
     def __init__(self, cfg, task, models):
@@ -99,25 +112,24 @@ class Translator(hub_utils.GeneratorHubInterface):
                 only one.
             attention: return the attention weights as well; without them long lines take less time.
             max_tokens: source tokens in one batch, padding included.
-            options: more of fairseq's generation options (``lenpen``, ``sampling``, ...).
+            options: more of fairseq's generation options (``OPTIONS``: ``lenpen``, ``sampling``, ...).
 
         Returns:
             One translation for each line, in their order.
 
         Raises:
-            ValueError: ``beam`` or ``max_tokens`` below 1; a target that the model does not have, or none given where
-                it has several.
+            ValueError: ``lines`` that are one string, or a line that is no text; ``beam`` or ``max_tokens`` below 1; an
+                option of another type; a target that the model does not have, or none given where it has several.
+            TypeError: an option that there is not.
         """
         for name, value in (("beam", beam), ("max_tokens", max_tokens)):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}; give at least 1")
-        prefix = self._prefix(target)
-        parts = [self._split(self.bpe.pieces(line), prefix) for line in lines]
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name}: got {value!r}; give a whole number, at least 1")
+        _check_options(options)
+        prefix = self.bpe.prefix(target)
+        parts = [self._split(self.bpe.pieces(line), prefix) for line in _checked_lines(lines)]
         sources = [prefix + part.pieces + [EOS] for split in parts for part in split]
-        for model in self.models:
-            if getattr(model.decoder, "attention", None) is not None:
-                model.decoder.need_attn = attention
-        done = iter(self._search(sources, max_tokens, {"beam": beam, **options}))
+        done = iter(self._search(sources, max_tokens, attention, {"beam": beam, **options}))
         return [_joined([next(done) for _ in split], [part.joint for part in split]) for split in parts]
 
     def translate(self, sentences, beam: int = 5, verbose: bool = False, **options):
@@ -125,15 +137,6 @@ class Translator(hub_utils.GeneratorHubInterface):
         lines = [sentences] if isinstance(sentences, str) else sentences
         texts = [done.text for done in self.translate_lines(lines, beam, attention=False, **options)]
         return texts[0] if isinstance(sentences, str) else texts
-
-    def _prefix(self, target: Optional[str]) -> List[str]:
-        if target is None:
-            return self.bpe.prefix()
-        before, self.bpe.target = self.bpe.target, target
-        try:
-            return self.bpe.prefix()
-        finally:
-            self.bpe.target = before
 
     def _split(self, pieces: List[str], prefix: List[str]) -> List[Part]:
         """Parts that fit into the window; none of no pieces."""
@@ -156,33 +159,31 @@ class Translator(hub_utils.GeneratorHubInterface):
         ends += [place for place in range(limit, start, -1) if pieces[place - 1][-1] in UNSPACED_ENDS]
         return max(ends or words or [limit])
 
-    def _search(self, sources: List[List[str]], max_tokens: int, options: dict) -> List[Translation]:
+    def _search(self, sources: List[List[str]], max_tokens: int, attention: bool, options: dict) -> List[Translation]:
         """Translations of what the model can read at once."""
-        generation = copy.deepcopy(self.cfg.generation)
-        with open_dict(generation):
-            for name, value in {"max_len_a": LENGTH_FACTOR, "max_len_b": self.extra_length, **options}.items():
-                setattr(generation, name, value)
-        generator = self.task.build_generator(self.models, generation)
+        given = {name: self.cfg.generation[name] for name in OPTIONS if name in self.cfg.generation}
+        generation = Namespace(**{**given, "max_len_a": LENGTH_FACTOR, "max_len_b": self.extra_length, **options})
+        models = [_returning_attention(model, attention) for model in self.models]
+        generator = self.task.build_generator(models, generation)
         done: Dict[int, Translation] = {}
         for batch in self._batches(sources, max_tokens) if sources else ():
             batch = utils.apply_to_sample(lambda tensor: tensor.to(self.device), batch)
             width = batch["net_input"]["src_tokens"].size(1)
             longest = min(int(generation.max_len_a * width + generation.max_len_b), generator.max_len - 1)
-            found = self.task.inference_step(generator, self.models, batch)
+            found = self.task.inference_step(generator, models, batch)
             for number, (best, *_) in zip(batch["id"].tolist(), found, strict=True):
                 done[number] = self._translation(sources[number], best, longest)
         return [done[number] for number in range(len(sources))]
 
     def _batches(self, sources: List[List[str]], max_tokens: int) -> Iterator[dict]:
-        """Sources of like length together, ``max_tokens`` with padding in a batch, or one that is longer."""
+        """Sources of like length together, ``max_tokens`` with padding in a batch, or one that is longer. Without
+        fairseq's iterator, which sets the seed of all threads for a moment."""
         tokens = [torch.tensor([self.src_dict.index(piece) for piece in source]) for source in sources]
-        lengths = torch.tensor([len(each) for each in tokens])
-        return self.task.get_batch_iterator(
-            self.task.build_dataset_for_inference(tokens, lengths),
-            max_tokens=max_tokens,
-            max_positions=self.max_positions,
-            disable_iterator_cache=True,
-        ).next_epoch_itr(shuffle=False)
+        lengths = np.array([len(each) for each in tokens])
+        dataset = self.task.build_dataset_for_inference(tokens, lengths)
+        order = lengths.argsort(kind="stable")
+        for batch in dataset.batch_by_size(order, max_tokens=max(max_tokens, int(lengths.max()))):
+            yield dataset.collater([dataset[number] for number in batch])
 
     def _translation(self, source: List[str], best: dict, longest: int) -> Translation:
         """Of S source pieces and the best hypothesis, which had to end after ``longest`` tokens and ``</s>``."""
@@ -201,10 +202,51 @@ class Translator(hub_utils.GeneratorHubInterface):
         )
 
 
+def _checked_lines(lines: Iterable[str]) -> Iterator[str]:
+    """The lines; a ValueError where they are one string, or one of them is no text."""
+    if isinstance(lines, (str, bytes)):
+        raise ValueError(f"lines: got {_short(lines)}, which is not a list; give [text], or call translate(text)")
+    for number, line in enumerate(lines, start=1):
+        if not isinstance(line, str):
+            raise ValueError(f"lines: number {number} is {_short(line)}; give text")
+        yield line
+
+
+def _check_options(options: Dict[str, Any]) -> None:
+    """TypeError for an option that there is not, ValueError for one of another type."""
+    for name, value in options.items():
+        if name == "print_alignment":
+            raise TypeError(f"{name}: no option of a translation; translate_lines returns the attention weights")
+        if name not in OPTIONS:
+            near = difflib.get_close_matches(name, ["beam", "target", "attention", "max_tokens", *OPTIONS], 1)
+            choices = f"did you mean {near[0]}?" if near else f"choose from {', '.join(OPTIONS)}"
+            raise TypeError(f"{name}: no option of a translation; {choices}")
+        kind = OPTIONS[name]
+        fits = isinstance(value, bool) if kind == SWITCH else isinstance(value, Integral if kind == WHOLE else Real)
+        if not fits or not math.isfinite(value):
+            raise ValueError(f"{name}: got {_short(value)}; give {kind}")
+
+
+def _short(value: Any) -> str:
+    """A value as it is written, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _returning_attention(model: nn.Module, wanted: bool) -> nn.Module:
+    """The same model for one request: parameters and parts are shared, whether its decoder returns attention is not."""
+    model = copy.copy(model)
+    decoder: Any = copy.copy(model.decoder)
+    if getattr(decoder, "attention", None) is not None:
+        decoder.need_attn = wanted
+    model._modules = {**model._modules, "decoder": decoder}
+    return model
+
+
 def _joined(done: List[Translation], joints: List[str]) -> Translation:
     """One translation of the parts of a line."""
     if len(done) < 2:
-        return done[0] if done else EMPTY
+        return done[0] if done else Translation("", 0.0, [], [], None, parts=0)
     sizes = [len(part.target) for part in done]
     return Translation(
         text="".join(joint + part.text for joint, part in zip(joints, done, strict=True) if part.text).strip(),

@@ -14,10 +14,12 @@ from omegaconf import II
 from ..data.data_folder import UNKNOWN, dictionary_file, read_data_settings
 from ..data.segmenter import Segmenter
 from ..evaluation import metrics
+from ..processes import check_that_they_have_met
 from .attention_report import ReportsAttention, report_attention_field
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
+from .typed_lines import ConstraintSegmenter, TypedLines
 from .validation_search import validation_search
 
 logger = logging.getLogger(__name__)
@@ -63,7 +65,7 @@ class AttnTranslationConfig(TranslationConfig):
 
 
 @register_task("attn_translation", dataclass=AttnTranslationConfig)
-class AttnTranslationTask(EverySentence, ReportsAttention, TranslationTask):
+class AttnTranslationTask(EverySentence, TypedLines, ReportsAttention, TranslationTask):
     """Translation from a data folder of ``data-prep/``, or from a model's folder, which has the same files.
 
     ``data.json`` says which languages, dictionaries and sentencepiece models there are. They are checked when the task
@@ -143,14 +145,19 @@ class AttnTranslationTask(EverySentence, ReportsAttention, TranslationTask):
             constraints=constraints,
         )
 
+    def get_interactive_tokens_and_lengths(self, lines: List[str], encode_fn):
+        """Of source text; what ``build_bpe`` gives may be for constraints."""
+        return super().get_interactive_tokens_and_lengths(lines, self.segmenter.encode)
+
     def build_bpe(self, args):
-        """The segmenter: encodes source text, decodes pieces of either side.
+        """The segmenter: encodes source text, or the constraints that fairseq-interactive will read; decodes pieces of
+        either side.
 
         Raises:
             ValueError: ``--bpe`` was given; the data folder says how text is segmented.
         """
         self._no_other("--bpe", args)
-        return self.segmenter
+        return ConstraintSegmenter(self.folder, self.tgt_dict) if self._constrained else self.segmenter
 
     def build_tokenizer(self, args):
         """None: text needs no other tokenizer.
@@ -173,6 +180,7 @@ class AttnTranslationTask(EverySentence, ReportsAttention, TranslationTask):
 
     def build_model(self, cfg, from_checkpoint=False):
         if not self._restored and not from_checkpoint:
+            check_that_they_have_met()
             _check_path(self.cfg.data)  # before fairseq-train looks for validation sets that were not named
             _check_best_metric(self.cfg, self._logged_scores())
             resumed = resumed_checkpoint(self.cfg, "translation_")

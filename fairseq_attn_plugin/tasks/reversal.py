@@ -15,10 +15,12 @@ from ..data.reversal_dataset import ReversalDataset
 from ..data.reversal_generator import gold_positions
 from ..data.reversal_problem import ORDERS, TRAIN_DATA, ReversalProblem, flag, parse_symbols
 from ..evaluation import metrics
+from ..processes import check_that_they_have_met
 from .attention_report import ReportsAttention, report_attention_field
 from .every_sentence import EverySentence
 from .resumed_checkpoint import resumed_checkpoint
 from .summed_metrics import log_of_sums, log_sums
+from .typed_lines import TypedLines
 from .validation_search import validation_search
 
 DEFAULT = {f.name: f.default for f in dataclasses.fields(ReversalProblem)}
@@ -95,7 +97,7 @@ class ReversalConfig(FairseqDataclass):
 
 
 @register_task("reversal", dataclass=ReversalConfig)
-class ReversalTask(EverySentence, ReportsAttention, FairseqTask):
+class ReversalTask(EverySentence, TypedLines, ReportsAttention, FairseqTask):
     """Source: symbols and ``</s>``; target: the symbols back to front, or by option as they are, and ``</s>``. Both
     sides share one dictionary.
 
@@ -256,6 +258,7 @@ class ReversalTask(EverySentence, ReportsAttention, FairseqTask):
         Empty lines, unknown symbols (read as ``<unk>``) and lines that are too long (left out) are reported on stderr
         with their line number, counted from 1 over the session.
         """
+        self.refuse_soft_alignment()
         tokens = [self._encode(encode_fn(line)) for line in lines]
         return tokens, [t.numel() for t in tokens]
 
@@ -283,6 +286,7 @@ class ReversalTask(EverySentence, ReportsAttention, FairseqTask):
 
     def build_model(self, cfg, from_checkpoint=False):
         if not self._restored and not from_checkpoint:
+            check_that_they_have_met()
             self._restore_for_training()
         self.problem()  # contradictions come out before the model
         model = super().build_model(cfg, from_checkpoint)
