@@ -204,7 +204,7 @@ def test_bad_input_is_one_line_and_leaves_the_output_alone(script, tmp_path, nam
     assert (tmp_path / "out").read_text() == "old\n" and sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("out, message", [("missing/out", "No such"), ("folder", "folder"), ("log", "is an input")])
+@pytest.mark.parametrize("out, message", [("missing/out", "no folder"), ("folder", "folder"), ("log", "is an input")])
 def test_output_that_cannot_be_written(script, tmp_path, out, message):
     (tmp_path / "folder").mkdir()
     before = sorted(tmp_path.iterdir())
