@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from covering import in_full
 from fairseq.file_io import PathManager
 from fairseq_commands import load
 from hypothesis import HealthCheck, given, settings
@@ -263,7 +264,7 @@ def killed_while_copying(monkeypatch, number):
 
 
 @pytest.mark.slow(seconds=15)
-@pytest.mark.parametrize("options", ["--no-epoch-checkpoints", "--save-interval-updates 3"])
+@pytest.mark.parametrize("options", ["--no-epoch-checkpoints", pytest.param("--save-interval-updates 3", marks=in_full)])
 def test_killed_while_copying_a_checkpoint_it_goes_on_exactly(command, tmp_path, monkeypatch, options):
     command("train", f"{TRAINING} {options} --save-dir {tmp_path}/straight")
     for number in (1, 3):

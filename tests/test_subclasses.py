@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 import torch
-from covering import combinations
+from covering import taking_turns
 from fairseq.sequence_generator import SequenceGenerator
 from model_factory import batch, build, mechanism, toy_task
 
@@ -130,7 +130,7 @@ TOLERANCE_AND_SIZE = {"float32": (1e-4, 1.0), "bfloat16": (0.04, 0.5)}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case, feeding, dtype", combinations([list(CASES), ("on", "off"), list(TOLERANCE_AND_SIZE)]))
+@pytest.mark.parametrize("case, feeding, dtype", taking_turns(list(CASES), ("on", "off"), list(TOLERANCE_AND_SIZE)))
 def test_a_subclass_computes_the_same_everywhere(case, feeding, dtype, monkeypatch):
     """Plain products are the reference; teacher forcing, scheduled sampling and both searches give the same."""
     tolerance, size = TOLERANCE_AND_SIZE[dtype]

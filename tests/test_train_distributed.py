@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from covering import in_full
 from fairseq_commands import SMALL, load
 
 from fairseq_attn_plugin import processes
@@ -86,7 +87,7 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.slow(seconds=15)
-@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("sampled", [False, pytest.param(True, marks=in_full)])
 def test_killed_and_resumed_two_processes_end_where_one_does(command, together, tmp_path, sampled):
     """One that sums two batches; with draws, which every process makes for itself, two that nothing has stopped."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -105,7 +106,7 @@ def test_killed_and_resumed_two_processes_end_where_one_does(command, together, 
 
 
 @pytest.mark.slow(seconds=10)
-@pytest.mark.parametrize("option", ["--finetune-from-model", "--restore-file"])
+@pytest.mark.parametrize("option", ["--finetune-from-model", pytest.param("--restore-file", marks=in_full)])
 def test_two_processes_go_on_from_another_folder(command, together, tmp_path, option):
     command("train", TRAIN, f"--save-dir {tmp_path}/first")
     more = [TRAIN.replace("--max-epoch 1", "--max-epoch 2"), f"{option} {tmp_path}/first/checkpoint_last.pt"]
