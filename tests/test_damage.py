@@ -264,7 +264,9 @@ def killed_while_copying(monkeypatch, number):
 
 
 @pytest.mark.slow(seconds=15)
-@pytest.mark.parametrize("options", ["--no-epoch-checkpoints", pytest.param("--save-interval-updates 3", marks=in_full)])
+@pytest.mark.parametrize(
+    "options", ["--no-epoch-checkpoints", pytest.param("--save-interval-updates 3", marks=in_full)]
+)
 def test_killed_while_copying_a_checkpoint_it_goes_on_exactly(command, tmp_path, monkeypatch, options):
     command("train", f"{TRAINING} {options} --save-dir {tmp_path}/straight")
     for number in (1, 3):
