@@ -98,8 +98,8 @@ claim() {
   die "$1 holds results of other settings (above: < then, > now); remove that folder, or set OUT= to another"
 }
 
-# lock FOLDER: one run at a time, in a folder that is new, or that of such runs. Trainings inherit the lock: it is held for as long as one of them lives. Those that a
-# killed run has left behind are waited for.
+# lock FOLDER: one run at a time, in a folder that is new, or that of such runs. Trainings inherit the lock: it is held for
+# as long as one of them lives. Those that a killed run has left behind are waited for.
 lock() {
   local owner
   make_folder "$1"

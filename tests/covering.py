@@ -12,8 +12,14 @@ import pytest
 
 Row = Tuple[str, ...]
 
-FULL = bool(os.environ.get("FULL_PRODUCT"))
-in_full = pytest.mark.skipif(not FULL, reason="takes long and has a twin; scripts/test.sh full runs it")
+
+
+def full() -> bool:
+    """Whether the environment asks for everything."""
+    return bool(os.environ.get("FULL_PRODUCT"))
+
+
+in_full = pytest.mark.skipif(not full(), reason="takes long and has a twin; scripts/test.sh full runs it")
 """For values of a test that another value of it nearly stands for."""
 
 
@@ -46,10 +52,10 @@ def pairwise(rows: Sequence[Row]) -> List[Row]:
 def combinations(axes: Sequence[Sequence[str]], allowed: Callable[..., bool] = lambda *row: True) -> List[Row]:
     """What a test runs over: every pair of values, or the full product where the environment asks for it."""
     rows = product(axes, allowed)
-    return rows if os.environ.get("FULL_PRODUCT") else pairwise(rows)
+    return rows if full() else pairwise(rows)
 
 
 def taking_turns(values: Sequence[str], *axes: Sequence[str]) -> List[Row]:
     """Every value once, the combinations of the other axes taking turns; or the full product."""
     turns = itertools.cycle(itertools.product(*axes))
-    return product([values, *axes]) if FULL else [(value, *next(turns)) for value in values]
+    return product([values, *axes]) if full() else [(value, *next(turns)) for value in values]

@@ -3,10 +3,10 @@
 ``scripts/test.sh full`` tries many times as many.
 """
 
-import os
 import re
 from typing import Any, Dict, Mapping, Sequence
 
+from covering import full
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -20,8 +20,8 @@ NUMBERS = ("0", "-1", "1", "2", "010", "1_0", "1e3", "nan", "inf", "-inf", "1e30
 
 def examples(few: int, many: int) -> settings:
     """How many are tried, the same ones each time."""
-    number = many if os.environ.get("FULL_PRODUCT") else few
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    number = many if full() else few
     return settings(max_examples=number, deadline=None, derandomize=True, suppress_health_check=checks, database=None)
 
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from fairseq_commands import hypotheses
-from translation_data import SMALL_MODEL, data_folder
+from translation_data import SMALL_MODEL, trained_folder
 
 from fairseq_attn_plugin.models.decoder import AttnRNNDecoder
 
@@ -25,8 +25,8 @@ def trained(root, command):
     """(data folder for two target languages, checkpoint), made once."""
     data, checkpoint = root / "corpus.de-en+fr", root / "save" / "checkpoint_last.pt"
     if not checkpoint.exists():
-        data_folder(command, root, targets=("en", "fr"), sizes={"train": 60, "valid": 4, "test": 4})
-        command("train", data, SMALL_MODEL, "--max-update 20 --disable-validation --save-dir", root / "save")
+        sizes = {"train": 60, "valid": 4, "test": 4}
+        trained_folder(command, root, "--max-update 20", targets=("en", "fr"), sizes=sizes)
     return data, checkpoint
 
 

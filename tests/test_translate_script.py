@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from translation_data import SMALL_MODEL, data_folder, model_folder, read_lines
+from translation_data import model_folder, read_lines, trained_folder
 
 pytestmark = pytest.mark.slow
 
@@ -35,10 +35,9 @@ def model(root, command):
         name = f"{segmentation}-{'-'.join(targets)}"
         if not (root / name / "model").exists():
             (root / name).mkdir()
-            data = data_folder(command, root / name, segmentation, targets, {"train": 120, "valid": 5, "test": 5})
-            options = f"--max-update 30 --disable-validation --save-dir {root / name / 'save'}"
-            command("train", data, SMALL_MODEL, POSITIONS, options)
-            model_folder(data, root / name / "save" / "checkpoint_last.pt", root / name / "model")
+            made = dict(segmentation=segmentation, targets=targets, sizes={"train": 120, "valid": 5, "test": 5})
+            made_of = trained_folder(command, root / name, POSITIONS, "--max-update 30", **made)
+            model_folder(*made_of, root / name / "model")
         return root / name / "model"
 
     return make

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fairseq.hub_utils import GeneratorHubInterface
 from fairseq_commands import hypotheses
-from translation_data import SMALL_MODEL, data_folder, model_folder, read_lines, write_settings
+from translation_data import model_folder, read_lines, trained_folder, write_settings
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
 from fairseq_attn_plugin.serving.translator import Translator
@@ -32,9 +32,8 @@ def trained(root, command):
     """(model's folder, data folder) of a model that has seen a few batches, made once."""
     data, model = root / "corpus.de-en", root / "moved" / "model"
     if not model.exists():
-        data_folder(command, root, sizes={"train": 120, "valid": 9, "test": 30})
-        command("train", data, SMALL_MODEL, POSITIONS, "--max-update 60 --disable-validation --save-dir", root / "save")
-        model_folder(data, root / "save" / "checkpoint_last.pt", model)
+        sizes = {"train": 120, "valid": 9, "test": 30}
+        model_folder(*trained_folder(command, root, POSITIONS, "--max-update 60", sizes=sizes), model)
     return model, data
 
 

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from translation_data import SMALL_MODEL, data_folder, model_folder, read_lines
+from translation_data import model_folder, read_lines, trained_folder
 from translator_load import different_answers, requests_for
 
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNModel
@@ -22,10 +22,9 @@ def root(tmp_path_factory):
 def translator(root, command):
     """Of a model for two target languages that has seen a few batches, made once."""
     if not (root / "model").exists():
-        data = data_folder(command, root, targets=("en", "fr"), sizes={"train": 60, "valid": 2, "test": 2})
-        command("train", data, SMALL_MODEL, "--max-source-positions 60 --max-target-positions 101 --max-update 20",
-                "--disable-validation --save-dir", root / "save")  # fmt: skip
-        model_folder(data, root / "save" / "checkpoint_last.pt", root / "model")
+        options = "--max-source-positions 60 --max-target-positions 101 --max-update 20"
+        sizes = {"train": 60, "valid": 2, "test": 2}
+        model_folder(*trained_folder(command, root, options, targets=("en", "fr"), sizes=sizes), root / "model")
     return AttnRNNModel.from_pretrained(root / "model")
 
 

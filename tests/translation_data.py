@@ -48,6 +48,13 @@ def data_folder(command, folder, segmentation="bpe", targets=("en",), sizes=None
     return write_settings(out, segmentation, targets)
 
 
+def trained_folder(command, folder, *options, **made):
+    """A data folder (of ``data_folder``'s arguments ``made``) and the checkpoint of a small model that has seen it."""
+    data = data_folder(command, folder, **made)
+    command("train", data, SMALL_MODEL, *options, "--disable-validation --save-dir", folder / "save")
+    return data, folder / "save" / "checkpoint_last.pt"
+
+
 def write_settings(folder, segmentation="bpe", targets=("en",), tagged=None):
     """Writes ``data.json`` for the dictionaries, and the sentencepiece model, that are there; returns the folder."""
     tagged = len(targets) > 1 if tagged is None else tagged

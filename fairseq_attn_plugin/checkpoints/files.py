@@ -9,6 +9,8 @@ from typing import Any, BinaryIO, Callable, Dict, List, Optional, Tuple, Union
 import numpy as np
 import torch
 
+from ..evaluation.whole_files import half_of
+
 
 def _rebuilder(example: Any) -> Callable[..., Any]:
     """The function that rebuilds such an object from its pickle."""
@@ -150,8 +152,8 @@ def has_attention(path: str) -> bool:
 def save_checkpoint(state: Dict[str, Any], out: str) -> None:
     """Writes a checkpoint, which has its name only when it is whole; a link stays one. ValueError: it cannot be
     written."""
-    real = os.path.realpath(out)
-    part = Path(f"{real}.part")
+    real = Path(os.path.realpath(out))
+    part = half_of(real)
     try:
         torch.save(state, part)
         part.replace(real)

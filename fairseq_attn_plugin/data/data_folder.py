@@ -191,13 +191,19 @@ def describe_checkpoint(folder, name: str) -> None:
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def what_is_said(folder) -> Dict[str, Any]:
+    """What ``data.json`` says, unchecked; nothing where the folder has none that can be read."""
+    try:
+        said = json.loads(Path(folder, DATA_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # no folder of ours, or reported elsewhere
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
 def check_described(path) -> None:
     """Raises a ValueError where a checkpoint is not the one that the ``data.json`` beside it describes, if it does."""
     path = Path(path)
-    try:
-        sums = json.loads((path.parent / DATA_FILE).read_text(encoding="utf-8"))[CHECKPOINTS]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # no model's folder, or reported elsewhere
-        return
+    sums = what_is_said(path.parent).get(CHECKPOINTS)
     if path.is_file() and isinstance(sums, dict) and path.name in sums:
         _check_file(path.parent, path.name, sums)
 

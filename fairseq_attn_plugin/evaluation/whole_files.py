@@ -20,7 +20,7 @@ def check_output(path, *inputs, streams: bool = True) -> None:
         ValueError: it is an input, a folder, a device, or in no folder.
     """
     real = Path(os.path.realpath(path))
-    for written in filter(Path.is_file, (real, _half(real))):
+    for written in filter(Path.is_file, (real, half_of(real))):
         if any(os.path.exists(each) and written.samefile(each) for each in inputs):
             raise ValueError(f"{path}: this is an input; name another file for the output")
     if real.is_file():
@@ -40,7 +40,7 @@ def check_name(option: str, name: str) -> None:
         raise ValueError(f"{option}: got {name!r}; give a name, without {os.sep}")
 
 
-def _half(path: Path) -> Path:
+def half_of(path: Path) -> Path:
     """Where a file is until it is complete."""
     return path.with_name(f"{path.name}.part")
 
@@ -52,7 +52,7 @@ def write(path, content: bytes) -> None:
         OSError: it cannot be written, with this name.
     """
     real = Path(path).resolve()
-    half = _half(real)
+    half = half_of(real)
     try:
         if str(path).startswith("/dev/") or Path(path).exists() and not real.is_file():
             with open(path, "ab") as device:

@@ -1,10 +1,9 @@
 """Checks of the options of ``attn_rnn``: one line of error with flag, value and remedy."""
 
-import json
 import os
 from pathlib import Path
 
-from ..data.data_folder import DATA_FILE, is_tag, tag
+from ..data.data_folder import DATA_FILE, is_tag, tag, what_is_said
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES
@@ -32,19 +31,12 @@ def check_own_task(task) -> None:
     for key, mark, ours in (("translation", "segmentation", "attn_translation"), ("reversal", "symbols", "reversal")):
         if mark in task.state.state_dict.get(key, ()):
             raise ValueError(f"--task {name}: the checkpoint is of --task {ours}; give --task {ours}")
-    path = Path(str(getattr(task.cfg, "data", "")).partition(os.pathsep)[0], DATA_FILE)
-    if name == "translation" and path.is_file() and _says_segmentation(path):
+    folder = str(getattr(task.cfg, "data", "")).partition(os.pathsep)[0]
+    if name == "translation" and "segmentation" in what_is_said(folder):
         raise ValueError(
-            f"--task {name}: {path} says how the text of the folder is segmented, and fairseq's own task does not read "
-            "it; give --task attn_translation"
+            f"--task {name}: {Path(folder, DATA_FILE)} says how the text of the folder is segmented, and fairseq's own "
+            "task does not read it; give --task attn_translation"
         )
-
-
-def _says_segmentation(path: Path) -> bool:
-    try:
-        return "segmentation" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def check_config(cfg, sizes: Sizes, source_dictionary, target_dictionary) -> None:

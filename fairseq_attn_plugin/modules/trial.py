@@ -1,6 +1,7 @@
 """Trials: a part does once, when the model is built, what it will do in training, so that one that does not fit is
 reported by name, and not by what breaks later."""
 
+import math
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -20,10 +21,7 @@ def trial() -> Iterator[None]:
 
 def toy(*sizes: int) -> Tensor:
     """Numbers between -1 and 1."""
-    count = 1
-    for size in sizes:
-        count *= size
-    return torch.linspace(-1, 1, count).view(sizes)
+    return torch.linspace(-1, 1, math.prod(sizes)).view(sizes)
 
 
 def checked(part: str, what: Any, method: str, call: Callable[[Any], Any], contract: str, shape: Shape = None) -> Any:

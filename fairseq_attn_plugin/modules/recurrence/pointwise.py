@@ -181,10 +181,11 @@ class AdditiveScores(Function):
 
     @staticmethod
     def forward(ctx, query: Tensor, keys: Tensor, cast: Tensor, vector: Tensor, total: Optional[Tensor]) -> Tensor:
-        times = 1 if total is None else 2
-        query_times = query.to(cast.dtype).unsqueeze(2) * times
-        hidden = torch.add(query_times, cast.unsqueeze(1), alpha=times)  # B×T×S×A
-        hidden = hidden.tanh_() if total is None else hidden.sigmoid_()
+        shared, asked = cast.unsqueeze(1), query.to(cast.dtype).unsqueeze(2)
+        if total is None:
+            hidden = torch.add(shared, asked).tanh_()  # B×T×S×A
+        else:
+            hidden = torch.add(2 * asked, shared, alpha=2).sigmoid_()
         u = vector.to(cast.dtype)
         scores = torch.matmul(hidden, u).to(query.dtype)
         ctx.save_for_backward(hidden, u, total)
