@@ -5,7 +5,8 @@
 #   lstm         fairseq's own lstm with dropout 0.3, the same with 0.2, and this plugin's model (0.2), de→en and en→de:
 #                same data, sizes, optimiser and updates
 #   mechanisms   without attention, Luong's and Bahdanau's, de→en, 5 epochs of Multi30k
-#   memory       attn_lstm_multi30k, and the same with each way to remember, several heads or a shorter encoder, likewise
+#   memory       attn_lstm_multi30k, and the same with each way to remember, several heads, or two layers and
+#                a pyramid of them, likewise
 #   targets      de→{en,fr} in one model, beside those of one pair that SINGLE="FOLDER ..." names (unset: those of nmt.sh)
 #   --from DIR, PREPARE_OPTION, OPTION: as for nmt.sh; OPTION comes last for every model
 #   OUT=DIR      where everything goes, a folder a model; unset: runs/nmt-<mode>
@@ -70,7 +71,8 @@ memory() {
   model "4 heads" heads de en -- --attention-heads 4
   model "location history" location de en -- --attention-history location
   model "local_p" local_p de en -- --attention-window local_p
-  model "pyramid" pyramid de en -- --encoder-pyramid 1
+  model "2 layers" layers de en -- --encoder-layers 2
+  model "2 layers, pyramid" pyramid de en -- --encoder-layers 2 --encoder-pyramid 1
 }
 
 targets() {
