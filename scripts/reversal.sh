@@ -8,6 +8,7 @@
 #   mechanisms   every score, query and cell on lengths 5-10, greedy decoding
 #   normalizers  every score, query and normaliser, likewise
 #   lengths      every score, history, window and addressing on lengths 5-20, tested up to 40, greedy decoding
+#   parts        the other switches of a model, one at a time, likewise
 #   extrapolation   trained on lengths 5-20, tested at 50 to 2,000: attention that remembers, and some that does less
 #   ten_symbols  trained on lengths 5-10 of ten symbols, reversed and copied, tested at 50 and 100
 #   guided       300 updates with and without supervised alignments
@@ -22,7 +23,7 @@
 # Run again, it skips what is finished and resumes a training that was stopped.
 set -euo pipefail
 
-MODES="compare fifty mechanisms normalizers lengths extrapolation ten_symbols guided sampling"
+MODES="compare fifty mechanisms normalizers lengths parts extrapolation ten_symbols guided sampling"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 plugin=$root/fairseq_attn_plugin

@@ -267,7 +267,7 @@ PICTURES = {
     "compare": {"attention", "accuracy_by_length", "accuracy_per_epoch"},
     "extrapolation": {"accuracy_by_length"},
     **dict.fromkeys(("fifty", "lengths", "sampling"), {"attention", "accuracy_by_length"}),
-    **dict.fromkeys(("mechanisms", "normalizers", "ten_symbols", "guided"), {"attention"}),
+    **dict.fromkeys(("mechanisms", "normalizers", "parts", "ten_symbols", "guided"), {"attention"}),
 }
 
 

@@ -321,12 +321,12 @@ def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):
     assert result.returncode == 1 and "failed: ValueError: --lr: got x" in last_line(result)
 
 
-@pytest.mark.slow(seconds=50)
+@pytest.mark.slow(seconds=40)
 def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path, programs):
     """Programs of the environment until it is killed; what goes on from there starts sooner."""
-    corpus = write_parallel_corpus(tmp_path / "raw", {"train": 1500, "valid": 30, "test": 33})
+    corpus = write_parallel_corpus(tmp_path / "raw", {"train": 1000, "valid": 30, "test": 33})
     small = "--encoder-embed-dim 64 --encoder-hidden-size 64 --decoder-embed-dim 64 --decoder-hidden-size 128"
-    small += " --decoder-out-embed-dim 64 --dropout 0.1 --max-tokens 200 --lr 0.005 --warmup-updates 50 --max-epoch 10"
+    small += " --decoder-out-embed-dim 64 --dropout 0.1 --max-tokens 200 --lr 0.005 --warmup-updates 50 --max-epoch 8"
     command = ["bash", str(ROOT / "scripts" / "nmt.sh"), *PAIR, "--from", str(corpus), "--out", str(tmp_path / "bin"),
                "--vocab-size", "300", "--", *small.split(), "--cpu", "--num-workers", "0"]  # fmt: skip
     out = tmp_path / "out"
@@ -344,8 +344,8 @@ def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path, prog
     log = (out / "train.log").read_text()
     assert log.count("$ ") == 2 and "Loaded checkpoint" in log
     report = json.loads((out / "report.json").read_text())
-    assert report["epochs"] == 10 and report["tests"]["test"]["sentences"] == 33
-    assert report["tests"]["test"]["systems"][0]["BLEU"]["score"] > 50
+    assert report["epochs"] == 8 and report["tests"]["test"]["sentences"] == 33
+    assert report["tests"]["test"]["systems"][0]["BLEU"]["score"] > 30
     assert (out / "attention-test.png").read_bytes().startswith(b"\x89PNG")
     translate = ["bash", str(ROOT / "scripts" / "translate.sh"), str(out / "model")]
     done = subprocess.run(translate, env=env, stdin=open(corpus / "test.de"), capture_output=True, text=True)

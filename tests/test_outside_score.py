@@ -36,16 +36,16 @@ def run(programs):
     return run
 
 
-@pytest.mark.slow(seconds=55)
+@pytest.mark.slow(seconds=30)
 def test_the_example_of_the_page(tmp_path, command, run):
-    """In processes of its own: here the score is not registered. Without attention half of the sentences are right."""
+    """In processes of its own: here the score is not registered. Without attention 81 % of the sentences are right."""
     found = EXAMPLE.search(PAGE.read_text(encoding="utf-8"))
     assert found, "docs/extending.md has no example between <!-- outside score --> and <!-- /outside score -->"
     python, commands = found.groups()
     (tmp_path / "my_scores").mkdir()
     (tmp_path / "my_scores" / "__init__.py").write_text(python, encoding="utf-8")
     text = run(["bash", "-euc", commands], tmp_path)
-    assert float(re.search(r"length=all sentence_accuracy=([\d.]+)", text).group(1)) > 80
+    assert float(re.search(r"length=all sentence_accuracy=([\d.]+)", text).group(1)) > 92
 
     checkpoint = tmp_path / "checkpoints" / "distance" / "checkpoint_last.pt"
     saved = load(checkpoint)

@@ -182,7 +182,7 @@ def test_second_run_on_one_folder_is_refused(checkout):
 def test_real_tools_on_a_tiny_problem(checkout):
     (checkout.root / "fairseq_attn_plugin").symlink_to(ROOT / "fairseq_attn_plugin")
     tiny = "--reversal-train-size 100 --reversal-valid-size 20 --reversal-test-size 20 --reversal-long-size 5"
-    tiny += " --reversal-max-length 8 --max-epoch 2"
+    tiny += " --reversal-exact-size 3 --reversal-max-length 8 --max-epoch 2"
     here = dict(VENV=str(checkout.programs), PYTHONPATH=str(checkout.root))
     result = checkout.run("compare", *tiny.split(), "--cpu", **here)
     assert result.returncode == 0, result.stderr

@@ -133,6 +133,7 @@ TABLES: Dict[str, List[Column]] = {
     "mechanisms": _ALL,
     "normalizers": _ALL,
     "lengths": _SECONDS + [_sentences(*lengths) for lengths in _LENGTHS],
+    "parts": _SIZE[:1] + _SECONDS + _TEST[2:] + [_sentences(*lengths) for lengths in _LENGTHS],
     "extrapolation": _SIZE + _SECONDS + [_sentences(length, length) for length in FAR],
     "ten_symbols": _ALL + [_sentences(50, 50), _sentences(100, 100)],
     "guided": _ALL,
@@ -142,7 +143,7 @@ PIVOTS = {mode: ("sentence accuracy", "alignment accuracy") for mode in ("mechan
 """Modes of many rows: each of these columns is printed as a table of its own; report.json has the others, too."""
 LINE = "score"
 """The fact that names a line of such a table; the others name its column."""
-ONE_SENTENCE = {"mechanisms": "test", "normalizers": "test", "guided": "test", "lengths": "test_long"}
+ONE_SENTENCE = {"mechanisms": "test", "normalizers": "test", "guided": "test", "lengths": "test_long", "parts": "test_long"}
 """Modes whose heat maps show the same sentence once per group of runs, and its split; the others show those of the
 first group."""
 WITHOUT_MAPS = ("extrapolation",)

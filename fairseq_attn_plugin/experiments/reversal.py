@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Callable, Dict, List
 
+from ..models.bridge import BRIDGES
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.histories import HISTORIES
 from ..modules.attention.normalizers import NORMALIZERS
@@ -148,6 +149,40 @@ def lengths() -> List[Experiment]:
     return found
 
 
+PARTS = {
+    "as-it-is": "",
+    "input-feeding": "--input-feeding on",
+    "previous": "--attention-query previous",
+    "word-in-query": "--attention-query-inputs state,word",
+    "word-in-value": "--attention-value-inputs state,word",
+    "split": "--attention-key-value split",
+    "value-dim": "--attention-value-dim 64",
+    "output-dim": "--encoder-output-dim 64",
+    "additive": "--attention-score additive",
+    "hidden-layers": "--attention-score additive --attention-hidden-layers 2",
+    "heads": "--attention-heads 4",
+    "past": "--attention-past on",
+    "layers": "--encoder-layers 2",
+    "pyramid": "--encoder-layers 2 --encoder-pyramid 1",
+    "front-dense": "--encoder-front dense",
+    "front-conv": "--encoder-front conv",
+    "coverage-loss": "--criterion chunked_cross_entropy --coverage-loss 1",
+    "readout-of-state": "--readout-inputs state",
+    "readout-of-all": "--readout-inputs state,word,context",
+    "readout-linear": "--readout-activation none",
+    "readout-maxout": "--readout-activation maxout",
+    **{f"bridge-{name}": f"--bridge {name}" for name in BRIDGES.names() if name != "copy"},
+    **{f"cell-{name}": f"--cell {name}" for name in CELLS.names() if name != "lstm"},
+}
+"""Switches of ``parts``, by the name of their folder. ``copy`` and ``lstm`` are what the model has as it is."""
+
+
+def parts() -> List[Experiment]:
+    """What is no score, history, window or addressing, one switch at a time, as ``lengths`` trains and tests."""
+    settings: Dict[str, Any] = {"search": GREEDY, "splits": "test test_long"}
+    return [Experiment(name, {"part": options or "as it is"}, options, **settings) for name, options in PARTS.items()]
+
+
 def extrapolation() -> List[Experiment]:
     """How far the length of the training sentences can be left behind: histories, windows and addressings in the model
     of ``attn_lstm_shift``, greedy, and the addressing with a beam; and copying."""
@@ -207,6 +242,6 @@ def sampling() -> List[Experiment]:
 
 MODES: Dict[str, Callable[[], List[Experiment]]] = {
     mode.__name__: mode for mode in (
-        compare, fifty, mechanisms, normalizers, lengths, extrapolation, ten_symbols, guided, sampling
+        compare, fifty, mechanisms, normalizers, lengths, parts, extrapolation, ten_symbols, guided, sampling
     )
 }
