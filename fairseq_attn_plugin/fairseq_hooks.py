@@ -1,8 +1,10 @@
-"""What is changed in fairseq itself, where it has no hook: how it reads checkpoints, and how its commands end.
+"""What is changed in fairseq itself, where it has no hook: reading checkpoints, making tasks, how commands end.
 
 - Every command reads checkpoints by ``checkpoint_utils.load_checkpoint_to_cpu``, in ``fairseq-validate`` and
   ``from_pretrained`` before any task or model is asked. It compares no checksums, reads whatever file it is given and
   drops options that it does not know: :func:`check_checkpoint` runs first.
+- A task of fairseq's own reads data folders and checkpoints of a task of this package without a word, whatever the
+  model: :func:`check_folder` runs before a task is made, :func:`check_state` when it has read a checkpoint.
 - Errors of fairseq's commands are stack traces: what is written for the user ends a command as one line, by
   :func:`say_in_one_line`.
 """
@@ -15,13 +17,13 @@ from types import TracebackType
 from typing import Any, Callable, Dict, Iterator, Optional, Type
 
 import torch
-from fairseq import checkpoint_utils
+from fairseq import checkpoint_utils, options, tasks
 from fairseq.file_io import PathManager
 from fairseq.models import ARCH_MODEL_NAME_REGISTRY, MODEL_DATACLASS_REGISTRY, MODEL_REGISTRY
-from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY, FairseqTask
 
 from .checkpoints.files import NUMPY_GLOBALS, load_checkpoint
-from .data.data_folder import check_described
+from .data.data_folder import DATA_FILE, check_described, what_is_said
 from .modules.options import flag
 
 HERE, FAIRSEQ = Path(__file__).parent, Path(checkpoint_utils.__file__).parent
@@ -31,6 +33,9 @@ def install() -> None:
     """Once a process."""
     if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "__wrapped__"):
         checkpoint_utils.load_checkpoint_to_cpu = _checked(checkpoint_utils.load_checkpoint_to_cpu)
+        tasks.setup_task = _with_its_folder(tasks.setup_task)
+        FairseqTask.load_state_dict = _with_its_state(FairseqTask.load_state_dict)
+        options.parse_args_and_arch = _with_a_task(options.parse_args_and_arch)
         sys.excepthook = functools.partial(say_in_one_line, sys.excepthook)
 
 
@@ -101,6 +106,62 @@ def _check_state_of_task(path: str, section: Any, saved: Dict[str, Any]) -> None
     name = getattr(task, "saved_as", None)
     if name is not None and name not in saved:
         raise ValueError(f"{path}: lacks the state of its task, {section['_name']}: it is damaged; use another")
+
+
+# Tasks
+
+
+def _with_its_folder(setup):
+    @functools.wraps(setup)
+    def setup_task(cfg, *args, **kwargs):
+        check_folder(cfg)
+        return setup(cfg, *args, **kwargs)
+
+    return setup_task
+
+
+def _with_its_state(load):
+    @functools.wraps(load)
+    def load_state_dict(task, state):
+        load(task, state)
+        check_state(task, state)
+
+    return load_state_dict
+
+
+def _with_a_task(parse):
+    @functools.wraps(parse)
+    def parse_args_and_arch(*args, **kwargs):
+        try:
+            return parse(*args, **kwargs)
+        except KeyError as error:  # fairseq-validate has no default
+            if error.args != (None,):
+                raise
+        raise ValueError("--task: not given; give that of the training, as --task attn_translation")
+
+    return parse_args_and_arch
+
+
+def check_folder(cfg: Any) -> None:
+    """ValueError where fairseq's own translation would read a data folder of ``attn_translation``: it would take pieces
+    for words, and raw text for unknown ones."""
+    name = getattr(cfg, "task", None) or getattr(cfg, "_name", None)
+    folder = str(getattr(cfg, "data", "")).partition(os.pathsep)[0]
+    if name == "translation" and "segmentation" in what_is_said(folder):
+        raise ValueError(
+            f"--task translation: {Path(folder, DATA_FILE)} says how the text of the folder is segmented, and "
+            "fairseq's own task does not read it; give --task attn_translation"
+        )
+
+
+def check_state(task: Any, state: Any) -> None:
+    """ValueError where a task of fairseq's own reads the checkpoint of a task of this package."""
+    if _is_ours(type(task)):
+        return
+    name = getattr(task.cfg, "_name", None) or "translation"
+    for key, mark, ours in (("translation", "segmentation", "attn_translation"), ("reversal", "symbols", "reversal")):
+        if mark in ((state or {}).get(key) or ()):
+            raise ValueError(f"--task {name}: the checkpoint is of --task {ours}; give --task {ours}")
 
 
 # Errors

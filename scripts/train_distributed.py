@@ -17,7 +17,7 @@ from nmt_options import value_of
 HERE = Path(__file__).resolve().parent
 PLUGIN = HERE.parent / "fairseq_attn_plugin"
 OURS = re.compile(r"--(distributed-(world-size|num-procs|rank|init-method|port|no-spawn)|device-id|local[_-]rank)\b")
-FOLLOWS = re.compile("gloo|nccl|connection (closed|reset)|broken pipe|store", re.IGNORECASE)
+FOLLOWS = re.compile(r"gloo|nccl|connection (closed|reset)|broken pipe|\b(tcp|prefix|file)?store\b", re.IGNORECASE)
 SIOCGIFADDR = 0x8915
 
 
@@ -127,7 +127,12 @@ def told(failures) -> str:
         """Whether it failed for want of another."""
         return failures[rank].exitcode == -signal.SIGTERM or bool(FOLLOWS.search(str(failures[rank].message)))
 
-    rank = min(failures, key=lambda rank: (follows(rank), failures[rank].exitcode > 0, failures[rank].timestamp))
+    def order(rank: int) -> tuple:
+        """What ended by torch's own signal comes last."""
+        failure = failures[rank]
+        return failure.exitcode == -signal.SIGTERM, follows(rank), failure.exitcode > 0, failure.timestamp
+
+    rank = min(failures, key=order)
     failure = failures[rank]
     if failure.exitcode < 0:
         return f"error: process {rank} was killed by signal {-failure.exitcode}; run this again to go on"

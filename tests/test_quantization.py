@@ -38,5 +38,7 @@ def test_whatever_linear_maps_are_quantised_the_model_decodes(options):
         source, lengths, previous = batch(task)
         expected, _ = model(source, lengths, previous)
         quantised = quantize_dynamic(model, {nn.Linear})
+        kinds = [[type(module) for module in each.modules()] for each in (model, quantised)]
+        assert 0 < kinds[0].count(nn.Linear) == kinds[1].count(torch.ao.nn.quantized.dynamic.Linear)
         logits, _ = quantised(source, lengths, previous)
         torch.testing.assert_close(logits, expected, atol=0.05, rtol=0.05)

@@ -14,6 +14,8 @@ import pytest
 
 from fairseq_attn_plugin.evaluation import report
 from fairseq_attn_plugin.experiments import reversal
+from fairseq_attn_plugin.models.bridge import BRIDGES
+from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
 from fairseq_attn_plugin.modules.attention.addressings import ADDRESSINGS
 from fairseq_attn_plugin.modules.attention.histories import HISTORIES
 from fairseq_attn_plugin.modules.attention.normalizers import NORMALIZERS
@@ -261,6 +263,13 @@ def test_lengths_covers_what_attention_remembers():
     for kind, registry in registries.items():
         for name in registry.names():
             assert own.count(f"--attention-{kind} {name}") == 1
+
+
+def test_parts_covers_bridges_cells_and_fronts():
+    own = [each.own for each in reversal.parts()]
+    assert len(set(own)) == len(own) and own[0] == ""
+    for registry, as_it_is in ((BRIDGES, "copy"), (CELLS, "lstm"), (ENCODER_FRONTS, "none")):
+        assert {f"{registry.flag} {name}" for name in registry.names()} - set(own) <= {f"{registry.flag} {as_it_is}"}
 
 
 def test_sampling_trains_with_and_without():

@@ -3,6 +3,7 @@ print; and the beam of validation."""
 
 import io
 import re
+import shutil
 import sys
 
 import pytest
@@ -45,20 +46,34 @@ def typed(command, monkeypatch, trained):
 # Without the task
 
 
-def test_a_folder_or_a_checkpoint_without_its_task_is_one_line(command, trained, root, tmp_path):
+@pytest.mark.parametrize("model", [SMALL_MODEL, "--arch lstm", "--arch transformer_iwslt_de_en"])
+def test_a_folder_without_its_task_is_one_line(command, trained, tmp_path, model):
+    """Whatever the model, and before anything is trained."""
     data, checkpoint = trained
-    options = SMALL_MODEL.replace("--task attn_translation", "")
-    place = re.escape(f"{data}/data.json")
-    folder = f"^--task translation: {place} says how the text .* segmented, .*; give --task attn_translation$"
+    folder = f"^--task translation: {re.escape(str(data))}/data.json says how the text .* segmented, .*; give --task"
     with pytest.raises(ValueError, match=folder):
-        command("train", data, options, "--max-update 1 --save-dir", tmp_path)
-    saved = "^--task translation: the checkpoint is of --task attn_translation; give --task attn_translation$"
+        options = f"{model} --max-tokens 100 --max-update 1".replace("--task attn_translation", "")
+        command("train", data, options, f"--save-dir {tmp_path}")
+    assert not list(tmp_path.glob("*.pt"))
     for name in ("generate", "interactive"):
-        with pytest.raises(ValueError, match=saved):
+        with pytest.raises(ValueError, match=folder):
             command(name, data, "--path", checkpoint)
-    command("train", REVERSAL, "--max-update 1 --disable-validation --save-dir", tmp_path)
-    with pytest.raises(ValueError, match="^--task translation: the checkpoint is of --task reversal; give --task rev"):
-        command("generate", data, "--path", tmp_path / "checkpoint_last.pt")
+
+
+def test_a_checkpoint_without_its_task_is_one_line(command, trained, tmp_path):
+    data, checkpoint = trained
+    words = tmp_path / "words"
+    shutil.copytree(data, words)
+    (words / "data.json").unlink()
+    with pytest.raises(ValueError, match="^--task translation: the checkpoint is of --task attn_translation; give"):
+        command("generate", words, "--path", checkpoint)
+    with pytest.raises(ValueError, match="^--task: not given; give that of the training"):
+        command("validate", data, "--path", checkpoint)
+    for arch in ("attn_lstm_reversal", "lstm"):
+        options = REVERSAL.replace("attn_lstm_reversal", arch)
+        command("train", options, f"--max-update 1 --disable-validation --save-dir {tmp_path / arch}")
+        with pytest.raises(ValueError, match="^--task translation: the checkpoint is of --task reversal; give"):
+            command("generate", words, f"--path {tmp_path / arch / 'checkpoint_last.pt'}")
 
 
 # Typed lines

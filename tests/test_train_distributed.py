@@ -2,9 +2,12 @@
 
 import fcntl
 import os
+import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +17,9 @@ from fairseq_commands import SMALL, load
 from fairseq_attn_plugin import processes
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "scripts"))
+from train_distributed import told  # noqa: E402
+
 TASK = "--task reversal --reversal-max-length 6 --reversal-train-size 128 --reversal-valid-size 9 --max-epoch 1"
 TRAIN = f"{TASK} --arch attn_lstm_reversal {SMALL} --save-interval-updates 2 --log-format none"
 SAMPLED = "--dropout 0.1 --scheduled-sampling linear --scheduled-sampling-k 1 --scheduled-sampling-slope 0.05"
@@ -143,9 +149,32 @@ def test_a_launcher_that_is_killed_takes_them_along(together, tmp_path):
 def test_a_mistake_is_said_once_more_in_the_last_line(together, tmp_path):
     result = together.train(tmp_path / "save", TRAIN, "--attention-score lunog")
     assert "--attention-score: got 'lunog'; choose from" in last_line(result)
+    result = together.train(tmp_path / "save", TRAIN, f"--finetune-from-model {tmp_path}")
+    assert f"--finetune-from-model: {tmp_path}: a folder; give a file (process " in last_line(result)
     result = together.train(tmp_path / "save", TRAIN, "--lunog")
     assert last_line(result).startswith("train_distributed.sh: process ")
     assert "fairseq-train: error: unrecognized arguments: --lunog" in result.stdout
+
+
+BY_TORCH = dict(exitcode=-signal.SIGTERM, message="Signal 15 (SIGTERM) received by PID 2")
+OURS = dict(exitcode=1, message={"message": "ValueError: --restore-file half.pt: damaged"})
+LOST = dict(exitcode=1, message={"message": "RuntimeError: [gloo] Connection closed by peer"})
+KILLED = dict(exitcode=-signal.SIGKILL, message="Signal 9 (SIGKILL) received by PID 1")
+STATUS = dict(exitcode=2, message="To enable traceback see: https://pytorch.org")
+
+
+@pytest.mark.parametrize(
+    "failures, words",
+    [
+        ([OURS, BY_TORCH], "--restore-file half.pt: damaged (process 0)"),
+        ([LOST, OURS], "--restore-file half.pt: damaged (process 1)"),
+        ([STATUS, BY_TORCH], "process 0 ended with status 2"),
+        ([LOST, KILLED], "process 1 was killed by signal 9; run this again"),
+        ([LOST, BY_TORCH], "process 0 has lost another"),
+    ],
+)
+def test_the_last_line_names_the_one_that_failed_by_itself(failures, words):
+    assert words in told({rank: SimpleNamespace(timestamp=rank, **each) for rank, each in enumerate(failures)})
 
 
 def test_a_folder_in_use_is_refused(together, tmp_path):

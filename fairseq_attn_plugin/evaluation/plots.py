@@ -1,6 +1,7 @@
 """Pictures: accuracy per epoch, accuracy by length, heat maps of attention weights. PNG files, no display needed."""
 
 import io
+import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -86,12 +87,17 @@ def accuracy_by_length(curves: List[Curve], trained: Tuple[int, int]) -> Figure:
         figure = Figure(figsize=(11.0, 5.5) if many else (8.0, 4.2), dpi=150, layout="constrained")
         axes = figure.subplots()
         axes.axvspan(trained[0] - 0.5, trained[1] + 0.5, color="#f3ecd8", zorder=0)
-        axes.text(sum(trained) / 2, 106, "lengths seen in training", ha="center", va="center", color="#7a6a3a")
+        far = max(max(curve.x) for curve in curves) > FAR * trained[1]
+        middle = math.prod(trained) ** 0.5 if far else sum(trained) / 2
+        axes.text(middle, 106, "seen in training", ha="center", va="center", color="#7a6a3a")
         _draw_curves(axes, curves, markersize=4, linewidth=1.5 if many else 2)
+        if far and many:  # some are all right or all wrong: what is drawn first shows around what is drawn over it
+            for above, line in enumerate(reversed(axes.lines)):
+                line.set(linewidth=1.5 + above, markersize=4 + 1.3 * above)
         axes.set(xlabel="source length in symbols", ylabel="sentences all right, in %", ylim=(-3, 112))
         axes.set_yticks(range(0, 101, 20))
-        longest = max(max(curve.x) for curve in curves)
-        if longest > FAR * trained[1]:
+        if far:
+            longest = max(max(curve.x) for curve in curves)
             axes.set_xscale("log")
             ticks = [length for length in (5, 10, 20, 50, 100, 200, 500, 1000, 2000) if length <= longest]
             axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])

@@ -143,7 +143,10 @@ PIVOTS = {mode: ("sentence accuracy", "alignment accuracy") for mode in ("mechan
 """Modes of many rows: each of these columns is printed as a table of its own; report.json has the others, too."""
 LINE = "score"
 """The fact that names a line of such a table; the others name its column."""
-ONE_SENTENCE = {"mechanisms": "test", "normalizers": "test", "guided": "test", "lengths": "test_long", "parts": "test_long"}
+ONE_SENTENCE = {
+    **dict.fromkeys(("mechanisms", "normalizers", "guided"), "test"),
+    **dict.fromkeys(("lengths", "parts"), "test_long"),
+}
 """Modes whose heat maps show the same sentence once per group of runs, and its split; the others show those of the
 first group."""
 WITHOUT_MAPS = ("extrapolation",)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Callable, Dict, List
 
-from ..models.bridge import BRIDGES
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.histories import HISTORIES
 from ..modules.attention.normalizers import NORMALIZERS
@@ -171,7 +170,7 @@ PARTS = {
     "readout-of-all": "--readout-inputs state,word,context",
     "readout-linear": "--readout-activation none",
     "readout-maxout": "--readout-activation maxout",
-    **{f"bridge-{name}": f"--bridge {name}" for name in BRIDGES.names() if name != "copy"},
+    **{f"bridge-{name}": f"--bridge {name}" for name in ("backward", "linear", "mean", "shared", "tanh", "zero")},
     **{f"cell-{name}": f"--cell {name}" for name in CELLS.names() if name != "lstm"},
 }
 """Switches of ``parts``, by the name of their folder. ``copy`` and ``lstm`` are what the model has as it is."""

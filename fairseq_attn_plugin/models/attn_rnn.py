@@ -14,7 +14,7 @@ from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_SCORES
 from ..modules.attention.windows import WINDOWS
 from ..modules.trial import lacks_memory
-from .checks import check_config, check_names, check_own_task
+from .checks import check_config, check_names
 from .config import REGISTRIES, compose, option_of, resolved
 from .factory import build_encoder_decoder, initialize
 from .presets import check_task, register_presets
@@ -47,7 +47,6 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         cfg = OmegaConf.create(OmegaConf.to_container(cfg, enum_to_str=True))
         cfg = merge_with_parent(MODEL_DATACLASS_REGISTRY[NAME](), cfg, remove_missing=True)
         check_names(cfg)
-        check_own_task(task)
         cfg = resolved(cfg)
         sizes = Sizes.of(cfg)
         check_config(cfg, sizes, task.source_dictionary, task.target_dictionary)

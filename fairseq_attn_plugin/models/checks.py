@@ -1,9 +1,8 @@
 """Checks of the options of ``attn_rnn``: one line of error with flag, value and remedy."""
 
-import os
 from pathlib import Path
 
-from ..data.data_folder import DATA_FILE, is_tag, tag, what_is_said
+from ..data.data_folder import is_tag, tag
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.normalizers import NORMALIZERS
 from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES
@@ -20,23 +19,6 @@ def check_names(cfg) -> None:
         registry.get(cfg[option_of(registry)])
     for option in all_options():
         option.check_value(cfg[option.name])
-
-
-def check_own_task(task) -> None:
-    """Raises a ValueError where a task of fairseq's own reads the checkpoint of a task of this package, or its data
-    folder, of which it would take pieces for words and raw text for unknown ones."""
-    if not type(task).__module__.startswith("fairseq."):
-        return
-    name = getattr(task.cfg, "_name", None) or "translation"
-    for key, mark, ours in (("translation", "segmentation", "attn_translation"), ("reversal", "symbols", "reversal")):
-        if mark in task.state.state_dict.get(key, ()):
-            raise ValueError(f"--task {name}: the checkpoint is of --task {ours}; give --task {ours}")
-    folder = str(getattr(task.cfg, "data", "")).partition(os.pathsep)[0]
-    if name == "translation" and "segmentation" in what_is_said(folder):
-        raise ValueError(
-            f"--task {name}: {Path(folder, DATA_FILE)} says how the text of the folder is segmented, and fairseq's own "
-            "task does not read it; give --task attn_translation"
-        )
 
 
 def check_config(cfg, sizes: Sizes, source_dictionary, target_dictionary) -> None:
