@@ -7,6 +7,7 @@
   model: :func:`check_folder` runs before a task is made, :func:`check_state` when it has read a checkpoint.
 - Errors of fairseq's commands are stack traces: what is written for the user ends a command as one line, by
   :func:`say_in_one_line`.
+- Its beam search does not end where probabilities are zero: ``models/sparse_search.py``.
 """
 
 import functools
@@ -24,6 +25,7 @@ from fairseq.tasks import TASK_DATACLASS_REGISTRY, TASK_REGISTRY, FairseqTask
 
 from .checkpoints.files import NUMPY_GLOBALS, load_checkpoint
 from .data.data_folder import DATA_FILE, check_described, what_is_said
+from .models import sparse_search
 from .modules.options import flag
 
 HERE, FAIRSEQ = Path(__file__).parent, Path(checkpoint_utils.__file__).parent
@@ -37,6 +39,7 @@ def install() -> None:
         FairseqTask.load_state_dict = _with_its_state(FairseqTask.load_state_dict)
         options.parse_args_and_arch = _with_a_task(options.parse_args_and_arch)
         sys.excepthook = functools.partial(say_in_one_line, sys.excepthook)
+        sparse_search.install()
 
 
 # Checkpoints

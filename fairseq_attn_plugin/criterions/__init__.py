@@ -1,3 +1,3 @@
 """Criterions, registered with fairseq on import."""
 
-from . import chunked_cross_entropy  # noqa: F401
+from . import chunked_cross_entropy, entmax_loss  # noqa: F401

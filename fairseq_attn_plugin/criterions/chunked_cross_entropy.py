@@ -13,9 +13,10 @@ from fairseq.criterions.label_smoothed_cross_entropy import (
 from fairseq.logging import metrics
 from torch import Tensor, nn
 
+from ..modules.copying import Mixture
 from ..modules.coverage_loss import repeated_attention
 from ..modules.options import LARGEST
-from ..modules.vocabulary_loss import VocabularyLoss, vocabulary_loss
+from ..modules.vocabulary_loss import VocabularyLoss, mixture_loss, vocabulary_loss
 
 NAME = "chunked_cross_entropy"
 
@@ -67,7 +68,7 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
 
         def losses_of_output(decoder, inputs, output):
             coverage = self._coverage(output[1], target).sum() if self.coverage_loss else None
-            return (*self._loss(decoder, output[0], target, sample["ntokens"]), coverage)
+            return (*self._loss(decoder, output, target, sample["ntokens"]), coverage)
 
         # within the model's own call: distributed training takes a weight that is used later for one that is not
         hook = model.decoder.register_forward_hook(losses_of_output)
@@ -100,15 +101,20 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             loss = loss + self.coverage_loss * (coverage.sum() if reduce else coverage.view_as(loss))
         return loss, nll_loss
 
-    def _loss(self, decoder, features: Tensor, target: Tensor, ntokens: int) -> VocabularyLoss:
-        """B×T×D features and B×T targets, of which ``ntokens`` are words → the sums over all targets that count."""
-        rows = features[:, self.ignore_prefix_size :].flatten(0, 1)
+    def _loss(self, decoder, output, target: Tensor, ntokens: int) -> VocabularyLoss:
+        """What the decoder returns, B×T×D features first, and B×T targets, of which ``ntokens`` are words → the sums
+        over all targets that count."""
+        rows = output[0][:, self.ignore_prefix_size :].flatten(0, 1)
+        mixture = mixture_of(output[1], self.ignore_prefix_size)
         words = target[:, self.ignore_prefix_size :].flatten()
         is_word = words.ne(self.padding_idx)
         count = int(is_word.sum()) if self.ignore_prefix_size else ntokens  # a GPU is waited for with a prefix only
         if count < len(words):
             first = torch.argsort(is_word, stable=True, descending=True)[:count]
             rows, words = rows.index_select(0, first), words.index_select(0, first)
+            mixture = None if mixture is None else mixture.select(first)
+        if mixture is not None:
+            return mixture_loss(decoder.output_layer, rows, mixture, words, self.eps, self.report_accuracy)
         return vocabulary_loss(
             rows,
             decoder.vocabulary.weight,
@@ -136,6 +142,13 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
             metrics.log_scalar("coverage_loss", coverage / ntokens, ntokens, round=3)
 
 
+def mixture_of(extra: Any, prefix: int) -> Optional[Mixture]:
+    """Of what a decoder returns beside its features, with which probability it copies what: N rows, without the first
+    ``prefix`` words of each target. None of a decoder that does not copy."""
+    parts = extra.get("copy") if isinstance(extra, dict) else None
+    return Mixture(*(part[:, prefix:].flatten(0, 1) for part in parts)) if parts else None
+
+
 def attention_weights(extra: Any) -> Tensor:
     """Of what a decoder returns beside its logits the weights, B×T×S; ValueError where there are none to be taught."""
     found: Optional[list] = extra.get("attn") if isinstance(extra, dict) else None
@@ -154,6 +167,11 @@ def attention_weights(extra: Any) -> Tensor:
 
 def check_decoder(decoder) -> None:
     """ValueError where the logits are not ``vocabulary(features)``."""
+    if getattr(decoder, "sparse_output", None) is not None:
+        raise ValueError(
+            f"--criterion {NAME}: it takes the logarithm of probabilities, and those of this model's "
+            "--output-normalizer can be zero; use --criterion entmax_loss, or --output-normalizer softmax"
+        )
     if not isinstance(getattr(decoder, "vocabulary", None), nn.Linear):
         raise ValueError(
             f"--criterion {NAME}: needs a model of this plugin (--arch attn_lstm and others), got one with a "

@@ -1,5 +1,6 @@
 """Checks of the options of ``attn_rnn``: one line of error with flag, value and remedy."""
 
+import re
 from pathlib import Path
 
 from ..data.data_folder import is_tag, tag
@@ -11,6 +12,9 @@ from ..modules.scheduled_sampling import SCHEDULES
 from .bridge import BRIDGES
 from .config import REGISTRIES, all_options, attention_options, memory_options, option_of
 from .sizes import Sizes
+
+FILLED_UP = re.compile(r"madeupword\d+")
+"""Symbols with which fairseq makes the size of a dictionary a multiple of eight."""
 
 
 def check_names(cfg) -> None:
@@ -41,6 +45,7 @@ def check_config(cfg, sizes: Sizes, source_dictionary, target_dictionary) -> Non
         _check_language(cfg, sizes, source_dictionary)
     for registry in REGISTRIES:
         registry.check_options(cfg[option_of(registry)], cfg)
+    _check_copying(cfg, source_dictionary, target_dictionary)
     _check_scheduled_sampling(cfg)
     _check_embeddings(cfg, sizes, source_dictionary, target_dictionary)
 
@@ -133,8 +138,9 @@ def _check_fixed_weights(cfg, sizes: Sizes) -> None:
             "--attention-query-inputs state"
         )
     neutral = dict(
-        attention_normalizer="softmax", attention_history="none", attention_window="none", attention_addressing="none"
-    )
+        attention_normalizer="softmax", attention_history="none", attention_window="none", attention_addressing="none",
+        copy="off",
+    )  # fmt: skip
     for name, value in neutral.items():
         if cfg[name] != value:
             raise ValueError(f"{flag(name)} {cfg[name]}: the weights of {given} are fixed; use {flag(name)} {value}")
@@ -250,6 +256,26 @@ def _check_source_is_seen(cfg, bridge) -> None:
         raise ValueError(
             f"--encoder-layers {cfg.encoder_layers}: {given} decoder layer l starts from encoder layer l, and "
             f"--decoder-layers is {cfg.decoder_layers}; use --encoder-layers {cfg.decoder_layers}, or --bridge mean"
+        )
+
+
+def _check_copying(cfg, source_dictionary, target_dictionary) -> None:
+    if cfg["copy"] == "off":  # the attribute is a method of every config
+        return
+    if cfg.output_normalizer != "softmax":
+        raise ValueError(
+            f"--copy on: it mixes the attention with a softmax, and --output-normalizer is {cfg.output_normalizer}; "
+            "use --copy off, or --output-normalizer softmax"
+        )
+    source, target = (
+        {symbol for symbol in dictionary.symbols[dictionary.nspecial :] if not FILLED_UP.fullmatch(symbol)}
+        for dictionary in (source_dictionary, target_dictionary)
+    )
+    if not source & target:
+        raise ValueError(
+            "--copy on: source and target dictionary have no word in common, so that there is nothing to copy; use "
+            "--copy off, or preprocess so that what is to be copied is the same symbol on both sides, as with "
+            "--joined-dictionary"
         )
 
 

@@ -24,6 +24,7 @@ from ..modules.options import (
     follow,
     probability,
 )  # fmt: skip
+from ..modules.output_normalizers import SPARSE_OUTPUTS
 from ..modules.recurrence.cells import CELLS
 from ..modules.registry import Registry
 from ..modules.scheduled_sampling import SCHEDULES
@@ -167,6 +168,8 @@ def attention_options() -> List[Option]:
         _size("encoder_output_dim", "map the encoder's output to this size, before keys and values are made of it"),
         Option("attention_dropout", float, 0.0, "dropout on attention weights", check=dropout_probability),
         _choice("input_feeding", ("on", "off"), "on", "the readout of a step enters the cell at the next one", "off"),
+        _choice("copy", ("off", "on"), "off",
+                "part of a word's probability is that of the attention on the source words that are the same"),
         *memory_options(),
         *value_options(),
     ]  # fmt: skip
@@ -205,7 +208,7 @@ def value_options() -> List[Option]:
 
 
 def output_options() -> List[Option]:
-    """Of the readout and the cell's input."""
+    """Of the readout, the cell's input and the output."""
     return [
         _text("readout_inputs",
               "what the readout sees, a subset of state,word,context (default: state,context; without attention: "
@@ -220,6 +223,9 @@ def output_options() -> List[Option]:
                 "after a linear map of the cell's inputs; none: linear, or nothing without --cell-input-dim"),
         _size("cell_input_dim", "size of that map (default: --decoder-hidden-size; for none the inputs as they are)",
               fallback=_size_where_active("cell_input")),
+        _choice("output_normalizer", ("softmax", *SPARSE_OUTPUTS), "softmax",
+                "scores of the vocabulary to probabilities; with entmax15 and sparsemax, which need --criterion "
+                "entmax_loss, most are zero"),
     ]  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ..modules.attention.memory import AttentionMemory
 from ..modules.carry import Carry
+from ..modules.copying import Mixture
+from ..modules.output_normalizers import SparseOutput
 from ..modules.recurrence.shared_products import PlainProducts, ReadyWeights, known_steps, lookup, products_for
 from ..modules.recurrence.stack import unflatten_state
 from ..modules.scheduled_sampling import ScheduledSampling
@@ -33,6 +35,9 @@ class Steps(NamedTuple):
 
     carry: Carry
 
+    gate: Optional[Tensor] = None
+    """The logits of g(t), B×T×1; None where nothing is copied."""
+
 
 class AttnRNNDecoder(FairseqIncrementalDecoder):
     """Recurrent decoder with attention: it drives a :class:`DecoderStep`, which has the equations.
@@ -51,6 +56,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         dropout_in: on embeddings.
         max_target_positions: longest target, ``</s>`` included.
         matmul_dtype: of the matrix products; None = of the parameters.
+        sparse_output: what makes probabilities of the logits; None = the softmax.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         dropout_in: nn.Module,
         max_target_positions: int,
         matmul_dtype: Optional[torch.dtype] = None,
+        sparse_output: Optional[SparseOutput] = None,
     ):
         super().__init__(dictionary)
         self.embed_tokens = embed_tokens
@@ -75,6 +82,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         self.attention = step.attention
         self.past = step.past
         self.readout = step.readout
+        self.copy_gate = step.copy_gate
         self.projection = projection
         self.vocabulary = vocabulary
         self.scheduled_sampling = scheduled_sampling
@@ -83,6 +91,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         self.step = step
         self.max_target_positions = max_target_positions
         self.matmul_dtype = matmul_dtype
+        self.sparse_output = sparse_output
         self.need_attn = True
         self._logged: Set[str] = set()
         self._ready: Optional[ReadyWeights] = None
@@ -104,12 +113,15 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
 
         Returns:
             B×T×V logits (or B×T×D features), and ``{"attn": [B×T×S weights in the columns of src_tokens]}``, or
-            ``{"attn": None}`` without attention and where the search did not ask for it.
+            ``{"attn": None}`` without attention and where the search did not ask for it. A decoder that copies returns
+            the logarithms of the mixed probabilities, in float32: they are logits whose softmax is the mixture; and
+            beside the weights ``{"copy": what`` :class:`Mixture` ``is made of}``.
         """
         features, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
         if features_only:
             return features, extra
-        return self.output_layer(features, incremental_state), extra
+        logits, mixture = self.output_layer(features, incremental_state), mixture_of(extra)
+        return logits if mixture is None else mixture.log_probabilities(logits), extra
 
     def extract_features(
         self,
@@ -128,10 +140,15 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             steps = self._run(prev_output_tokens, carry, memory, incremental_state)
         if incremental_state is not None:
             self.set_incremental_state(incremental_state, "carry", {"carry": steps.carry})
+        extra: Dict[str, Optional[List[Tensor]]] = {"attn": None}
         wanted = self.training or self.need_attn
-        if not wanted or steps.weights is None:
-            return steps.features, {"attn": None}
-        return steps.features, {"attn": [memory.in_source_columns(steps.weights)]}
+        if steps.weights is not None and (wanted or steps.gate is not None):
+            weights = memory.in_source_columns(steps.weights)
+            extra["attn"] = [weights] if wanted else None
+            copies = memory.copies_of_rows()
+            if steps.gate is not None and copies is not None:
+                extra["copy"] = list(Mixture.of(steps.gate, weights, copies))
+        return steps.features, extra
 
     def output_layer(
         self, features: Tensor, incremental_state: Optional[IncrementalState] = None, **kwargs
@@ -142,6 +159,22 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
                 return self.vocabulary(features).type_as(self.vocabulary.weight)
             with self._products(incremental_state).active():
                 return self.vocabulary(features).type_as(self.vocabulary.weight)
+
+    def get_normalized_probs(self, net_output, log_probs: bool, sample=None) -> Tensor:
+        """fairseq's; of a sparse output its own probabilities, -inf for the logarithm of 0.
+
+        Raises:
+            ValueError: a criterion asks for the logarithm of probabilities that can be zero.
+        """
+        if self.sparse_output is None:
+            return super().get_normalized_probs(net_output, log_probs, sample)
+        if self.training and log_probs:
+            raise ValueError(
+                "--criterion: this one takes the logarithm of probabilities, and those of --output-normalizer entmax15 "
+                "and sparsemax can be zero; use --criterion entmax_loss, or --output-normalizer softmax"
+            )
+        log_probabilities = self.sparse_output.log_probabilities(net_output[0])
+        return log_probabilities if log_probs else log_probabilities.exp()
 
     def _run(
         self,
@@ -156,8 +189,8 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         if sampling is None and not self.step.feeds_back and not searches:
             self._log_once("over all its steps at once")
             words = self.dropout_in(self.embed_tokens(tokens))
-            features, weights, carry = self.step.whole(words, carry, memory)
-            return Steps(self._project(features), weights, carry)
+            output, carry = self.step.whole(words, carry, memory)
+            return Steps(self._project(cast(Tensor, output.readout)), output.weights, carry, output.gate)
         self._log_once("step by step")
         products = self._products(incremental_state, tokens.size(1))
         products.forget_unused()
@@ -171,8 +204,10 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
                 outputs.append(output)
             first = outputs[0].readout
             if searches and first is not None:
-                return Steps(self._project(first.unsqueeze(1)), outputs[0].weights, carry)
-        return Steps(self._project(self._read(outputs, words)), _weights(outputs), carry)
+                gate = None if outputs[0].gate is None else outputs[0].gate.unsqueeze(1)
+                return Steps(self._project(first.unsqueeze(1)), outputs[0].weights, carry, gate)
+        features, gate = self._read(outputs, words)
+        return Steps(self._project(features), _weights(outputs), carry, gate)
 
     def _run_sampled(
         self, tokens: Tensor, carry: Carry, memory: AttentionMemory, sampling: ScheduledSampling
@@ -188,32 +223,57 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             assert output.readout is not None  # it is read at every step
             features.append(self._project(output.readout))
             if t + 1 < tokens.size(1):
-                word = self._sampled(features[-1], tokens[:, t + 1], ~is_true[:, t + 1], sampling)
-        return Steps(torch.stack(features, dim=1), _weights(outputs), carry)
+                mixture = self._mixture(output, memory)
+                word = self._sampled(features[-1], mixture, tokens[:, t + 1], ~is_true[:, t + 1], sampling)
+        gates = [output.gate for output in outputs if output.gate is not None]
+        gate = torch.stack(gates, dim=1) if gates else None
+        return Steps(torch.stack(features, dim=1), _weights(outputs), carry, gate)
+
+    def _mixture(self, output: StepOutput, memory: AttentionMemory) -> Optional[Mixture]:
+        """Of one step, B rows; None where nothing is copied."""
+        copies = memory.copies_of_rows()
+        if output.gate is None or output.weights is None or copies is None:
+            return None
+        return Mixture(output.gate, memory.in_source_columns(output.weights).squeeze(1), *copies)
 
     @torch.no_grad()
-    def _sampled(self, features: Tensor, true: Tensor, is_own: Tensor, sampling: ScheduledSampling) -> Tensor:
+    def _sampled(
+        self,
+        features: Tensor,
+        mixture: Optional[Mixture],
+        true: Tensor,
+        is_own: Tensor,
+        sampling: ScheduledSampling,
+    ) -> Tensor:
         """Next words, B: those of ``true``, and the model's own where ``is_own``, for which alone the CPU works out the
         logits; a GPU would have to be waited for to know which they are."""
         rows = is_own.nonzero().squeeze(1) if is_own.device.type == "cpu" else None
         if rows is not None:
             if not len(rows):
                 return true
-            features = features[rows]
+            features, mixture = features[rows], None if mixture is None else mixture.select(rows)
         logits = self.vocabulary(features).type_as(self.vocabulary.weight)
+        if mixture is not None:
+            logits = mixture.log_probabilities(logits)
+        elif self.sparse_output is not None:
+            logits = self.sparse_output.log_probabilities(logits)
         logits[:, self.dictionary.pad()] = float("-inf")
         own = sampling.words(logits)
         return torch.where(is_own, own, true) if rows is None else true.index_copy(0, rows, own)
 
-    def _read(self, outputs: List[StepOutput], words: Tensor) -> Tensor:
-        """r of all steps, B×T×R; worked out here, all at once, where no step has read it."""
+    def _read(self, outputs: List[StepOutput], words: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+        """r of all steps, B×T×R, and the logits of g, B×T×1; worked out here, all at once, what no step has read."""
+        readouts = None
         if outputs[0].readout is not None:
-            return torch.stack(cast(List[Tensor], [output.readout for output in outputs]), dim=1)
+            readouts = torch.stack(cast(List[Tensor], [output.readout for output in outputs]), dim=1)
+            if self.copy_gate is None:
+                return readouts, None
         states = torch.stack([output.state for output in outputs], dim=1)
         contexts = None
         if outputs[0].context is not None:
             contexts = torch.stack(cast(List[Tensor], [output.context for output in outputs]), dim=1)
-        return self.step.read(states, words, contexts)
+        readouts = self.step.read(states, words, contexts) if readouts is None else readouts
+        return readouts, self.step.gate(states, words, contexts)
 
     def _project(self, features: Tensor) -> Tensor:
         return features if self.projection is None else self.dropout_out(self.projection(features))
@@ -266,6 +326,12 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             )
         self.need_attn = bool(need_attn)
         self._ready = ReadyWeights()
+
+
+def mixture_of(extra: Dict[str, Optional[List[Tensor]]]) -> Optional[Mixture]:
+    """What a decoder that copies returns beside its logits or features; None of one that does not."""
+    parts = extra.get("copy")
+    return Mixture(*parts) if parts else None
 
 
 def _weights(outputs: List[StepOutput]) -> Optional[Tensor]:

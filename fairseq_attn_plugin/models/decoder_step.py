@@ -11,6 +11,7 @@ from ..modules.attention.memory import AttentionMemory
 from ..modules.attention.past import OwnPast
 from ..modules.carry import Carry, Tree
 from ..modules.combination import Combination
+from ..modules.copying import CopyGate
 from ..modules.recurrence.cells import LayerState
 from ..modules.recurrence.stack import RecurrentStack
 
@@ -29,6 +30,9 @@ class StepOutput(NamedTuple):
 
     readout: Optional[Tensor]
     """r(t), R×R'; None where it is left for all steps at once."""
+
+    gate: Optional[Tensor] = None
+    """The logit of g(t), R×1; None where nothing is copied, or where it is left for all steps at once."""
 
 
 class DecoderStep:
@@ -56,6 +60,8 @@ class DecoderStep:
             False: q(t) from s(t) (Luong et al., 2015), or no attention.
         input_feeding: r(t-1) enters the cell.
         past: attention to s(1), ..., s(t-1); None = no such attention.
+        copy_gate: state, word and context → the logit of g(t), the probability to generate and not to copy; None =
+            nothing is copied.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class DecoderStep:
         query_is_previous: bool,
         input_feeding: bool,
         past: Optional[OwnPast] = None,
+        copy_gate: Optional[CopyGate] = None,
     ):
         self.cell_input = cell_input
         self.recurrence = recurrence
@@ -79,6 +86,7 @@ class DecoderStep:
         self.query_is_previous = query_is_previous
         self.input_feeding = input_feeding
         self.past = past
+        self.copy_gate = copy_gate
 
     @property
     def keeps_context(self) -> bool:
@@ -115,7 +123,8 @@ class DecoderStep:
             word: y(t-1), R×E.
             carry: what the step before has handed on.
             memory: what the attention reads.
-            read: False leaves out a readout that no step reads; :meth:`read` is for all steps at once.
+            read: False leaves out a gate, and a readout, that no step reads; :meth:`gate` and :meth:`read` are for all
+                steps at once.
         """
         layers, feed, context = carry.parts["cell"], carry.parts["feed"], carry.parts["context"]
         weights, remembered = None, carry.parts["attention"]
@@ -133,12 +142,13 @@ class DecoderStep:
             "attention": remembered,
             "past": None if self.past is None else self.past.append(carry.parts["past"], top),
         }
-        return StepOutput(top, context, weights, readout), Carry(carry.position + 1, parts)
+        gate = self.gate(top, word, context) if read else None
+        return StepOutput(top, context, weights, readout, gate), Carry(carry.position + 1, parts)
 
     def whole(
         self, words: Tensor, carry: Carry, memory: AttentionMemory
-    ) -> Tuple[Tensor, Optional[Tensor], Carry]:
-        """All steps at once, for a decoder that does not feed back: B×T×E words → r, B×T×R; weights, B×T×S."""
+    ) -> Tuple[StepOutput, Carry]:
+        """All steps at once, for a decoder that does not feed back: B×T×E words → what they leave behind, B×T×…."""
         inputs = self.cell_input(word=words) if self.cell_input.inputs else words
         states, layers = self.recurrence(inputs, carry.parts["cell"])
         context, weights = None, None
@@ -146,11 +156,18 @@ class DecoderStep:
             query = self.query(state=states, word=words, language=memory.language_for(states))
             context, weights, _ = self.attention(query, memory, position=carry.position)
         carry = Carry(carry.position + words.size(1), {**carry.parts, "cell": layers})
-        return self.read(states, words, context), weights, carry
+        readout, gate = self.read(states, words, context), self.gate(states, words, context)
+        return StepOutput(states, context, weights, readout, gate), carry
 
     def read(self, state: Tensor, word: Tensor, context: Optional[Tensor]) -> Tensor:
         """r(t) of one step, or of all: R×… or R×T×… tensors."""
         return self.dropout_out(self.readout(state=state, word=word, context=context))
+
+    def gate(self, state: Tensor, word: Tensor, context: Optional[Tensor]) -> Optional[Tensor]:
+        """The logit of g(t) of one step, or of all: R×… or R×T×… tensors."""
+        if self.copy_gate is None or context is None:
+            return None
+        return self.copy_gate(state=state, word=word, context=context)
 
     def _cell_inputs(self, word: Tensor, context: Optional[Tensor], feed: Optional[Tensor]) -> List[Tensor]:
         """Side by side the first layer's input."""

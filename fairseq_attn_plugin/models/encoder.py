@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..data.data_folder import is_tag, tag
 from ..modules.attention.memory import AttentionMemory
 from ..modules.combination import Combination
+from ..modules.copying import Copies
 from ..modules.recurrence.padding import Padding
 from ..modules.recurrence.pyramid import SourceColumns, join_levels, source_columns
 from ..modules.recurrence.stack import RecurrentStack, flatten_state
@@ -40,6 +41,8 @@ class RNNEncoder(FairseqEncoder):
         max_positions: longest source, ``</s>`` included.
         matmul_dtype: of the matrix products; None = of the parameters.
         reads_language: hand the embedding of the tag on that says which language is wanted.
+        copy_map: the target symbol of each source symbol, see ``symbol_map``; None = nothing is copied.
+        nothing: what stands there for a symbol that has none.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class RNNEncoder(FairseqEncoder):
         reads_language: bool = False,
         attention_values: Optional[nn.Module] = None,
         splits: bool = False,
+        copy_map: Optional[Tensor] = None,
+        nothing: int = 0,
     ):
         super().__init__(dictionary)
         self.embed_tokens = embed_tokens
@@ -74,6 +79,8 @@ class RNNEncoder(FairseqEncoder):
         self.matmul_dtype = matmul_dtype
         tags = torch.tensor([is_tag(symbol) for symbol in dictionary.symbols]) if reads_language else None
         self.register_buffer("tags", tags, persistent=False)
+        self.register_buffer("copy_map", copy_map, persistent=False)
+        self.nothing = nothing
 
     def forward(self, src_tokens: Tensor, src_lengths: Optional[Tensor] = None, **kwargs) -> EncoderOut:
         """
@@ -107,6 +114,7 @@ class RNNEncoder(FairseqEncoder):
             padding_mask=padding_mask,
             language=None if self.tags is None else self._language(src_tokens, embedded),
             source_columns=source_columns(is_padding, levels) if levels else None,
+            copies=None if self.copy_map is None else Copies.of(self.copy_map[src_tokens], self.nothing),
         )
         return self._encoder_out(memory, flatten_state(final))
 
@@ -143,6 +151,7 @@ class RNNEncoder(FairseqEncoder):
             "padding_mask": [] if memory.padding_mask is None else [memory.padding_mask],
             "language": [] if memory.language is None else [memory.language],
             "source_columns": [] if memory.source_columns is None else list(memory.source_columns),
+            "copies": [] if memory.copies is None else list(memory.copies),
             "final_state": final_state,
         }
 
@@ -158,7 +167,7 @@ def memory_of(encoder_out: EncoderOut) -> AttentionMemory:
         return encoder_out[name][0] if encoder_out[name] else None
 
     values = encoder_out["values"][0]
-    keys, columns = first("keys"), encoder_out["source_columns"]
+    keys, columns, copies = first("keys"), encoder_out["source_columns"], encoder_out["copies"]
     return AttentionMemory(
         values=values,
         keys=values if keys is None else keys,
@@ -166,4 +175,5 @@ def memory_of(encoder_out: EncoderOut) -> AttentionMemory:
         language=first("language"),
         beam=encoder_out["final_state"][0].size(0) // max(1, values.size(0)),
         source_columns=SourceColumns(*columns) if columns else None,
+        copies=Copies(*copies) if copies else None,
     )

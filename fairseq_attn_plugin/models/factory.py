@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, Mapping, Optional, Tuple, Union
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..modules.attention.addressings import ADDRESSINGS
 from ..modules.attention.attention import Attention
@@ -13,7 +13,9 @@ from ..modules.attention.past import OwnPast
 from ..modules.attention.scores import ATTENTION_DIM, ATTENTION_SCORES, POSITIONS, build_score
 from ..modules.attention.windows import WINDOWS
 from ..modules.combination import Combination
+from ..modules.copying import CopyGate, symbol_map
 from ..modules.options import arguments
+from ..modules.output_normalizers import SPARSE_OUTPUTS
 from ..modules.recurrence.cells import CELLS, RecurrentLayer
 from ..modules.recurrence.shared_products import Linear
 from ..modules.recurrence.stack import RecurrentStack
@@ -56,6 +58,8 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
         reads_language="language" in sizes.query,
         attention_values=None if sizes.value_dim is None else nn.Linear(sizes.found, sizes.value_dim, bias=False),
         splits=cfg.attention_key_value == "split",
+        copy_map=build_copy_map(cfg, task.source_dictionary, task.target_dictionary),
+        nothing=task.target_dictionary.pad(),
     )
     step = build_step(cfg, sizes, attention)
     projection, vocabulary = build_vocabulary(cfg, sizes, embed_target)
@@ -70,6 +74,7 @@ def build_encoder_decoder(cfg, sizes: Sizes, task) -> Tuple[RNNEncoder, AttnRNND
         dropout_in=Dropout(cfg.decoder_dropout_in, module_name="AttnRNNDecoder"),
         max_target_positions=target_positions,
         matmul_dtype=MATMUL_DTYPES[cfg.matmul_dtype],
+        sparse_output=SPARSE_OUTPUTS.get(cfg.output_normalizer),
     )
     return encoder, decoder
 
@@ -212,7 +217,18 @@ def build_step(cfg, sizes: Sizes, attention: Optional[AnyAttention]) -> DecoderS
         dropout_out=dropout_out,
         query_is_previous=attention is not None and cfg.attention_query == "previous",
         input_feeding=cfg.input_feeding == "on",
+        copy_gate=None if cfg["copy"] == "off" else CopyGate(sizes.decoder, sizes.target_word, sizes.context),
     )
+
+
+def build_copy_map(cfg, source_dictionary, target_dictionary) -> Optional[Tensor]:
+    """The target symbol of each source symbol; None where nothing is copied. ``<unk>`` is copied as itself, and what
+    ends or begins a sentence is not."""
+    if cfg["copy"] == "off":  # the attribute is a method of every config
+        return None
+    target = target_dictionary
+    left_out = [target[i] for i in (target.bos(), target.pad(), target.eos())]
+    return symbol_map(source_dictionary.symbols, target.symbols, left_out, target.pad())
 
 
 def build_bridge(cfg, sizes: Sizes, state_tensors: int) -> Bridge:

@@ -40,6 +40,9 @@ class Sizes:
     """A of all heads together, what the score's own option says or defaults to; None = the keys are what the attention
     finds."""
 
+    context: int
+    """Of a context, and that of the decoder's past beside it."""
+
     readout_inputs: Dict[str, int]
     readout_dim: Optional[int]
     """R' of a readout that is mapped; None = its inputs as they are."""
@@ -110,6 +113,7 @@ class Sizes:
             value_dim=value_dim,
             query=query,
             key=key,
+            context=context,
             readout_inputs=readout_inputs,
             readout_dim=cfg.readout_dim,
             fed=fed,

@@ -1,10 +1,13 @@
 """Cross-entropy straight from the decoder's features: the logits of some rows at a time, each computed once."""
 
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
+
+from .copying import Mixture
 
 CHUNK_LOGITS = 2**22
 """Logits that exist at a time, 16 MB in float32: with fewer the products are slower, with more hardly faster."""
@@ -62,6 +65,40 @@ def vocabulary_loss(
     options = (label_smoothing, matmul_dtype, count_correct, torch.is_grad_enabled())
     with torch.autocast(device, enabled=False):  # every type is chosen here
         return VocabularyLoss(*_ChunkedLoss.apply(features, weight, bias, target, *options))
+
+
+def mixture_loss(
+    project: Callable[[Tensor], Tensor],
+    features: Tensor,
+    mixture: Mixture,
+    target: Tensor,
+    label_smoothing: float = 0.0,
+    count_correct: bool = False,
+) -> VocabularyLoss:
+    """The same of a :class:`Mixture`, whose p it is. The logits of a chunk are worked out again in the backward pass.
+
+    Args:
+        project: N×D features → N×V logits.
+        features: r, N×D.
+        mixture: of N rows.
+        target: y, N int64, no padding among them.
+        label_smoothing: ε.
+        count_correct: count the rows that are predicted correctly, too.
+    """
+
+    def of_chunk(features: Tensor, target: Tensor, *parts: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        log_probabilities = Mixture(*parts).log_probabilities(project(features))
+        nll_loss = -log_probabilities.gather(1, target.unsqueeze(1)).sum()
+        smooth_share = label_smoothing / (log_probabilities.size(1) - 1)
+        loss = (1 - label_smoothing - smooth_share) * nll_loss - smooth_share * log_probabilities.sum()
+        return loss, nll_loss.detach(), log_probabilities.detach().argmax(dim=1).eq(target).sum()
+
+    columns = project(features[:1]).size(1) if len(features) else 1
+    rows = max(CHUNK_LOGITS // columns, CHUNK_ROWS)
+    chunks = zip(*(part.split(rows) for part in (features, target, *mixture)), strict=True)
+    sums = [checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+    loss, nll_loss, correct = (torch.stack(part).sum() for part in zip(*sums, strict=True))
+    return VocabularyLoss(loss, nll_loss, correct if count_correct else None)
 
 
 class _ChunkedLoss(torch.autograd.Function):

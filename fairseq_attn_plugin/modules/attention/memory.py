@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..carry import tree_map
+from ..copying import Copies
 from ..recurrence.padding import token_columns, token_positions
 from ..recurrence.pyramid import SourceColumns
 from ..recurrence.shared_products import once
@@ -40,6 +41,7 @@ class AttentionMemory:
         language: B×E embedding of the tag that says which language is wanted; None = nothing reads it.
         source_columns: where the S positions are fewer than the columns of the source, which columns each stands for;
             None = the positions are those columns.
+        copies: what the columns of the source have to copy; None = nothing is copied.
     """
 
     values: Tensor
@@ -48,6 +50,7 @@ class AttentionMemory:
     beam: int = 1
     language: Optional[Tensor] = None
     source_columns: Optional[SourceColumns] = None
+    copies: Optional[Copies] = None
 
     @property
     def places(self) -> Places:
@@ -65,6 +68,7 @@ class AttentionMemory:
             padding_mask=None if mask is None else mask.index_select(0, index),
             language=None if self.language is None else self.language.index_select(0, index),
             source_columns=tree_map(lambda part: part.index_select(0, index), self.source_columns),
+            copies=tree_map(lambda part: part.index_select(0, index), self.copies),
         )
 
     def reorder(self, new_order: Tensor) -> "AttentionMemory":
@@ -107,6 +111,10 @@ class AttentionMemory:
             return weights
         positions, shares = (self.each_row(part).unsqueeze(1) for part in self.source_columns)
         return weights.gather(2, positions.expand(-1, weights.size(1), -1)) * shares.type_as(weights)
+
+    def copies_of_rows(self) -> Optional[Copies]:
+        """What each row of the decoder can copy, R×S."""
+        return tree_map(self.each_row, self.copies)
 
     def mean(self) -> Tensor:
         """Mean of each row's values, padding left out: R×M; zero where all is padding."""
