@@ -33,8 +33,13 @@ def toy_task(source=None, target=None):
 
 
 def task_for(options):
-    """``toy_task``, with tags in the source dictionary where the query reads the language."""
+    """``toy_task``, with tags in the source dictionary where the query reads the language; where words are copied, some
+    of the source have other numbers in the target, and some are not there."""
     source = dictionary(9)
+    if options.get("copy") == "on":
+        source = Dictionary()
+        for symbol in ("s7", "here", "s0", "s12", "s1", "there", "s3", "s5", "s6"):
+            source.add_symbol(symbol)
     if "language" in (options.get("attention_query_inputs") or ""):
         source.add_symbol(tag("fr"))
         source.add_symbol(tag("en"))

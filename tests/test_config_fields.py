@@ -39,7 +39,7 @@ ADDED = dict(
     attention_addressing="none", attention_shift_width=None, attention_addressing_start=None,
     attention_monotonic_bias=None, attention_monotonic_noise=None, attention_monotonic_search=None,
     attention_past="off", attention_past_score=None, attention_past_normalizer=None, attention_past_dim=None,
-    attention_heads=1, attention_key_value="shared", attention_value_dim=None,
+    attention_heads=1, attention_key_value="shared", attention_value_dim=None, copy="off", output_normalizer="softmax",
 )  # fmt: skip
 REVERSAL = [
     "symbols", "min_length", "max_length", "train_size", "train_data", "valid_size", "test_size", "test_min_length",

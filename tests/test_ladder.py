@@ -148,18 +148,19 @@ def goes_together(score, history, window, addressing, heads, past, query, feedin
     return history == "none" or ATTENTION_SCORES[score].reads_keys
 
 
-def remembering(score, history, window, addressing, heads, past, query, feeding, normalizer, cell):
+def remembering(score, history, window, addressing, heads, past, query, feeding, normalizer, cell, copy):
     return mechanism(
         score, query, normalizer, cell, input_feeding=feeding, attention_history=history, attention_window=window,
         attention_addressing=addressing, attention_heads=int(heads), attention_past=past,
-        attention_window_width=None if window == "none" else 2,
+        attention_window_width=None if window == "none" else 2, copy=copy,
         attention_monotonic_noise=0.0 if addressing == "monotonic" else None,  # so that training can be compared
     )  # fmt: skip
 
 
-MEMORIES = {
-    "-".join(row): remembering(*row) for row in pairwise(product(list(REMEMBERING.values()), goes_together))
-}  # fmt: skip
+_MEMORIES = pairwise(product(list(REMEMBERING.values()), goes_together))
+MEMORIES = {  # nothing that remembers goes without copying, so that it need not make the product twice as large
+    "-".join(row): remembering(*row) for row in pairwise([(*row, copy) for row in _MEMORIES for copy in ("off", "on")])
+}
 SHAPES.update({
     "wide filters over both": dict(
         attention_history="location", attention_history_over="both", attention_history_size=3,
@@ -189,6 +190,10 @@ SHAPES.update({
         attention_past="on", attention_past_score="additive", attention_past_normalizer="sparsemax",
         attention_past_dim=3, attention_query_inputs="state,word,context",
     ),
+    "copying": dict(copy="on", encoder_direction="bi", decoder_layers=2),
+    "copying, all at once": dict(copy="on", input_feeding="off", share_decoder_input_output_embed=True, readout_dim=7),
+    "copying of what a pyramid reads": dict(copy="on", encoder_pyramid=1, encoder_layers=2, attention_query="previous"),
+    "sparse output": dict(output_normalizer="entmax15", cell="gru"),
     "window over a target longer than the source": dict(
         attention_window="local_m", attention_window_width=1, input_feeding="off"
     ),
@@ -313,7 +318,8 @@ def forced(model, source, tokens):
     """Log-probability and T×S attention of ``tokens`` (``</s>`` last) given one source row, by teacher forcing."""
     previous = torch.cat([tokens[-1:], tokens[:-1]]).unsqueeze(0)
     logits, extra = model(source.unsqueeze(0), None, previous)
-    return torch.log_softmax(logits[0], -1).gather(1, tokens.unsqueeze(1)).sum(), attention_of(extra)
+    scores = model.get_normalized_probs((logits, extra), log_probs=True)[0]
+    return scores.gather(1, tokens.unsqueeze(1)).sum(), attention_of(extra)
 
 
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)

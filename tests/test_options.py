@@ -174,6 +174,15 @@ ERRORS = {
     "--share-decoder-input-output-embed: the vocabulary projection sees 8 numbers and --decoder-embed-dim is 7; "
     "give --decoder-out-embed-dim 7, or --readout-dim 7": dict(share_decoder_input_output_embed=True),
     "--share-all-embeddings: source and target dictionary differ (13 and 17 symbols)": dict(share_all_embeddings=True),
+    "--copy on needs attention, and --attention-score is none; use --copy off": dict(
+        copy="on", attention_score="none", input_feeding="off"
+    ),
+    "--copy on: the weights of --attention-score last are fixed; use --copy off": dict(
+        copy="on", attention_score="last"
+    ),
+    "--copy on: it mixes the attention with a softmax, and --output-normalizer is entmax15; use --copy off": dict(
+        copy="on", output_normalizer="entmax15"
+    ),
     "--encoder-embed-path: no file 'nowhere.vec'": dict(encoder_embed_path="nowhere.vec"),
 }
 

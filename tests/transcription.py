@@ -109,6 +109,8 @@ class Transcription:
         self.decoder = {n[len("decoder.") :]: v for n, v in state.items() if n.startswith("decoder.")}
         self.parameters = {**self.encoder, **self.decoder}
         self.cell, self.state_tensors = CELLS[cfg.cell]
+        self.source_symbols = model.encoder.dictionary.symbols
+        self.target_symbols = model.decoder.dictionary.symbols
 
     @staticmethod
     def layer(side, depth, suffix=""):
@@ -300,6 +302,18 @@ class Transcription:
         joined = joined + self.decoder.get(f"{part}.projection.bias", 0.0)
         return ACTIVATIONS[self.cfg[f"{part}_activation"]](joined)
 
+    def copying(self, scores, gate_inputs, source, weights):
+        """See et al. (2017), eq. 8 and 9, over what can be copied → log p of every target symbol."""
+        weight, bias = (self.decoder[f"copy_gate.inputs.projection.{name}"] for name in ("weight", "bias"))
+        gate = 1 / (1 + torch.exp(-(weight[0] @ gate_inputs + bias[0])))
+        shares, total = gate * NORMALIZERS["softmax"](scores), gate
+        for j, token in enumerate(source):
+            symbol = self.source_symbols[token]
+            if symbol in self.target_symbols and symbol not in ("<s>", "<pad>", "</s>"):
+                shares[self.target_symbols.index(symbol)] += (1 - gate) * weights[j]
+                total = total + (1 - gate) * weights[j]
+        return torch.log(shares / total)
+
     def feed_size(self, before):
         """R: the rest of the first layer's input, or of its map's."""
         weight = self.decoder.get("cell_input.projection.weight", self.layer(self.decoder, 0)["weight_ih_l0"])
@@ -341,6 +355,9 @@ class Transcription:
             feed = features = self.mapped("readout", self.chosen(self.cfg.readout_inputs, below, word, context))
             if "projection.weight" in self.decoder:
                 features = self.decoder["projection.weight"] @ features + self.decoder["projection.bias"]
-            logits.append(self.decoder["vocabulary.weight"] @ features + self.decoder.get("vocabulary.bias", 0.0))
+            scores = self.decoder["vocabulary.weight"] @ features + self.decoder.get("vocabulary.bias", 0.0)
             all_weights.append(self.over_tokens(weights, len(source)) if attention else None)
+            if self.cfg["copy"] == "on":
+                scores = self.copying(scores, torch.cat([below, word, context]), source, all_weights[-1])
+            logits.append(scores)
         return torch.stack(logits), torch.stack(all_weights) if attention else None

@@ -58,14 +58,17 @@ def within_support(search: Callable[..., Any], eos: int) -> Callable[..., Any]:
         is_live = before > -torch.inf
         ends = is_live & (lprobs == -torch.inf).all(dim=2)
         ends = ends | ~(is_live & ~ends).any(dim=1, keepdim=True)
-        if bool(ends.any()):
-            end = torch.full_like(lprobs[0, 0], -torch.inf)
-            end[eos] = 0.0 if step else ZERO  # fairseq's sampling wants a probability
-            lprobs = torch.where(ends.unsqueeze(2), end, lprobs)
-            if step:
-                scores = scores.clone()
-                scores[:, :, step - 1] = torch.where(ends, before.clamp(min=ZERO) + ZERO, before)
-        return search(step, lprobs, scores, *args, **kwargs)
+        if not bool(ends.any()):
+            return search(step, lprobs, scores, *args, **kwargs)
+        end = torch.full_like(lprobs[0, 0], -torch.inf)
+        end[eos] = 0.0  # fairseq's sampling wants a probability
+        lprobs = torch.where(ends.unsqueeze(2), end, lprobs)
+        if step:
+            scores = scores.clone()
+            scores[:, :, step - 1] = torch.where(ends, before.clamp(min=ZERO) + ZERO, before)
+            return search(step, lprobs, scores, *args, **kwargs)
+        found, words, beams = search(step, lprobs, scores, *args, **kwargs)
+        return torch.where(ends[:, :1], found + ZERO, found), words, beams  # there all rows are alike
 
     return step
 
