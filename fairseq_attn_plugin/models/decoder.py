@@ -113,15 +113,15 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
 
         Returns:
             B×T×V logits (or B×T×D features), and ``{"attn": [B×T×S weights in the columns of src_tokens]}``, or
-            ``{"attn": None}`` without attention and where the search did not ask for it. A decoder that copies returns
-            the logarithms of the mixed probabilities, in float32: they are logits whose softmax is the mixture; and
-            beside the weights ``{"copy": what`` :class:`Mixture` ``is made of}``.
+            ``{"attn": None}`` without attention and where the search did not ask for it. The logits of a decoder that
+            copies are those whose softmax is the mixture, in float32; what :class:`Mixture` is made of stands beside
+            the weights, as ``copy``.
         """
         features, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
         if features_only:
             return features, extra
         logits, mixture = self.output_layer(features, incremental_state), mixture_of(extra)
-        return logits if mixture is None else mixture.log_probabilities(logits), extra
+        return logits if mixture is None else mixture.logits(logits), extra
 
     def extract_features(
         self,
@@ -254,7 +254,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             features, mixture = features[rows], None if mixture is None else mixture.select(rows)
         logits = self.vocabulary(features).type_as(self.vocabulary.weight)
         if mixture is not None:
-            logits = mixture.log_probabilities(logits)
+            logits = mixture.logits(logits)
         elif self.sparse_output is not None:
             logits = self.sparse_output.log_probabilities(logits)
         logits[:, self.dictionary.pad()] = float("-inf")

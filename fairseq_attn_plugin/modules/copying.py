@@ -72,19 +72,16 @@ class Mixture(NamedTuple):
         """B×T as one axis."""
         return Mixture(*(part.flatten(0, 1) for part in self))
 
-    def log_probabilities(self, logits: Tensor) -> Tensor:
-        """N×V logits z → log p, float32 (float64 for float64 logits); never -inf.
+    def logits(self, scores: Tensor) -> Tensor:
+        """N×V scores z → logits whose softmax is p, float32 (float64 for float64 scores); finite.
 
-        A symbol that is copied adds log(1 + its share / what the softmax gives it) to the logarithm of the latter.
+        They are z, and of each symbol that is copied log(1 + its share / what it has without) more.
         """
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        gate, weights = self.gate.to(dtype), self.weights.to(dtype).masked_fill(~self.copied, 0.0)
-        generated = torch.log_softmax(logits.to(dtype), dim=-1) + F.logsigmoid(gate)
-        log_copies = F.logsigmoid(-gate)
-        shares = log_copies + _log(torch.zeros_like(weights).scatter_add(-1, self.places, weights))
-        more = F.softplus(shares - generated.gather(-1, self.symbols))
-        total = torch.logaddexp(F.logsigmoid(gate), log_copies + _log(weights.sum(dim=-1, keepdim=True)))
-        return generated.scatter_add(-1, self.symbols, more) - total
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        gate, weights = self.gate.type_as(scores), self.weights.type_as(scores).masked_fill(~self.copied, 0.0)
+        shares = _log(torch.zeros_like(weights).scatter_add(-1, self.places, weights)) - gate  # by g: (1 - g) / g
+        without = scores.gather(-1, self.symbols) - scores.logsumexp(dim=-1, keepdim=True)
+        return scores.scatter_add(-1, self.symbols, F.softplus(shares - without))
 
 
 def _log(weights: Tensor) -> Tensor:

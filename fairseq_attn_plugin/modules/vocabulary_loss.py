@@ -87,7 +87,7 @@ def mixture_loss(
     """
 
     def of_chunk(features: Tensor, target: Tensor, *parts: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-        log_probabilities = Mixture(*parts).log_probabilities(project(features))
+        log_probabilities = torch.log_softmax(Mixture(*parts).logits(project(features)), dim=1)
         nll_loss = -log_probabilities.gather(1, target.unsqueeze(1)).sum()
         smooth_share = label_smoothing / (log_probabilities.size(1) - 1)
         loss = (1 - label_smoothing - smooth_share) * nll_loss - smooth_share * log_probabilities.sum()
