@@ -1,5 +1,5 @@
-"""Scores translations with sacrebleu: BLEU, chrF and TER with 95 % intervals and signatures; of two and more, every
-one is tested against the first (paired bootstrap, 1,000 resamples, seed 12345).
+"""Scores translations: BLEU, chrF and TER of sacrebleu, error rates of lines, characters and symbols, with 95 %
+intervals and signatures; of two and more, every one is tested against the first (paired bootstrap, 1,000 resamples, seed 12345).
 
 The measure of tutorials on Multi30k (case and tokenisation left out of account) is --lowercase: reference and
 translation are lower-cased, then BLEU cuts both by --tokenize (13a where nothing is given; none: text that is tokenised
@@ -28,9 +28,12 @@ def main() -> None:
         "--tokenize", choices=scoring.TOKENIZERS, metavar="NAME", help=f"of BLEU: {', '.join(scoring.TOKENIZERS)}"
     )
     parser.add_argument(
-        "--characters", action="store_true", help="exact matches and the character error rate as well, in percent"
-    )
-    parser.add_argument("--symbols", action="store_true", help="likewise for what blanks separate, such as words")
+        "--metric", metavar="NAME[,NAME]", default="bleu,chrf,ter",
+        help=f"what is scored, in this order: {', '.join(scoring.METRICS)} (default: bleu,chrf,ter). wer: lines that "
+        "differ from the reference; cer, ser: edits over characters, over symbols that blanks separate, of the reference",
+    )  # fmt: skip
+    parser.add_argument("--characters", action="store_true", help="wer and cer as well")
+    parser.add_argument("--symbols", action="store_true", help="wer and ser as well")
     parser.add_argument("--json", metavar="FILE", help="writes the numbers there, too")
     args = parser.parse_args()
     try:
@@ -50,12 +53,20 @@ def read_and_score(args) -> scoring.Scored:
     names = args.names or args.hypotheses
     if len(names) != len(args.hypotheses) or len(set(names)) != len(names):
         raise ValueError(f"--names: got {' '.join(names)!r} for {len(args.hypotheses)} systems; give each its own name")
-    reference = scoring.read_lines(args.reference)
+    wanted, reference = metrics_of(args), scoring.read_lines(args.reference)
     systems = {
         name: scoring.read_system(path, reference, args.reference) for name, path in zip(names, args.hypotheses)
     }
-    units = ["character"] * args.characters + ["symbol"] * args.symbols
-    return scoring.score(reference, systems, args.lowercase, args.tokenize, units)
+    return scoring.score(reference, systems, args.lowercase, args.tokenize, wanted)
+
+
+def metrics_of(args) -> list:
+    """Names of the metrics, each once."""
+    words = args.metric.split(",") + ["wer", "cer"] * args.characters + ["wer", "ser"] * args.symbols
+    for word in words:
+        if word not in scoring.METRICS:
+            raise ValueError(f"--metric: got '{word}'; choose from {', '.join(scoring.METRICS)}")
+    return [scoring.METRICS[word] for word in dict.fromkeys(words)]
 
 
 if __name__ == "__main__":

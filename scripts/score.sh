@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Scores translations with sacrebleu: BLEU, chrF, TER with intervals and signatures; of several, tests against the first.
+# Scores translations: BLEU, chrF, TER of sacrebleu, error rates, with intervals and signatures; of several, tests against
+# the first.
 #
 # usage: bash scripts/score.sh REFERENCE HYPOTHESES [HYPOTHESES ...] [--names NAME ...] [--json FILE]
-#          [--lowercase] [--tokenize NAME] [--characters] [--symbols]
+#          [--metric bleu,chrf,ter,wer,cer,ser] [--lowercase] [--tokenize NAME] [--characters] [--symbols]
+#   wer: lines that differ; cer, ser: edits over characters, over symbols that blanks separate; all of them in percent
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 set -euo pipefail
 

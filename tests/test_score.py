@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from full_disk import full_disk
+from sacrebleu.metrics.base import Metric, Score, Signature
+from sacrebleu.significance import PairedTest
 
 from fairseq_attn_plugin.evaluation import scoring
 
@@ -104,11 +106,63 @@ def distance(one, two):
 def test_characters_are_counted_in_one_normal_form():
     right = ["Bär", "ab  cd", "xyz", ""]
     guess = ["Ba\u0308r", "ab\tcd", "xz!", "a"]
-    values = scoring.score(right, {"x": guess}, units=["character", "symbol"]).values
-    assert values["exact match"][0]["score"] == 50.0
-    assert values["symbol error rate"][0]["score"] == pytest.approx(100 * 2 / 4)
+    values = scoring.score(right, {"x": guess}, wanted=["WER", "CER", "SER"]).values
+    assert list(values) == ["WER", "CER", "SER"] and values["WER"][0]["score"] == 50.0
+    assert values["SER"][0]["score"] == pytest.approx(100 * 2 / 4)
     errors = distance("xyz", "xz!") + 1
-    assert values["character error rate"][0]["score"] == pytest.approx(100 * errors / (3 + 5 + 3))
+    assert values["CER"][0]["score"] == pytest.approx(100 * errors / (3 + 5 + 3))
+
+
+class Sums(Metric):
+    """To sacrebleu: 100 · Σ errors / Σ lengths, from what ``line`` counts of a reference and a hypothesis."""
+
+    _SIGNATURE_TYPE = Signature
+
+    def __init__(self, name, line):
+        self.name, self.line, self.num_refs = name, line, 1
+
+    def _extract_corpus_statistics(self, hypotheses, references):
+        return [list(self.line(*pair)) for pair in zip(references[0], hypotheses)]
+
+    def _compute_score_from_stats(self, stats):
+        return Score(self.name, 100 * float(stats[0]) / float(stats[1]))
+
+    def _aggregate_and_compute(self, stats):
+        return self._compute_score_from_stats([sum(column) for column in zip(*stats)])
+
+    def _compute_segment_score_from_stats(self, stats): ...
+    def _preprocess_segment(self, sent): ...
+    def _extract_reference_info(self, refs): ...
+    def _compute_segment_statistics(self, hypothesis, ref_kwargs): ...
+
+
+@pytest.mark.parametrize("seed", [None, "7"])
+def test_intervals_and_tests_of_error_rates_are_sacrebleus(monkeypatch, seed):
+    """Its own bootstrap over the same sums gives the same numbers, whatever the seed is."""
+    monkeypatch.delenv("SACREBLEU_SEED", raising=False)
+    if seed:
+        monkeypatch.setenv("SACREBLEU_SEED", seed)
+    right, systems = corpus(1, 0), {"base": corpus(2, 0.3), "better": corpus(3, 0.1), "again": corpus(2, 0.3)}
+    theirs = {
+        "WER": lambda one, two: (one != two, 1), "CER": lambda one, two: (distance(one, two), len(one)),
+        "SER": lambda one, two: (distance(one.split(), two.split()), len(one.split())),
+    }  # fmt: skip
+    wanted = {name: Sums(name, line) for name, line in theirs.items()}
+    _, expected = PairedTest(list(systems.items()), wanted, [right], "bs", 1000)()
+    scored = scoring.score(right, systems, wanted=[*theirs])
+    for name in theirs:
+        assert f"|seed:{seed or 12345}|" in scored.signatures[name] and "|bs:1000|" in scored.signatures[name]
+        for ours, result in zip(scored.values[name], expected[name], strict=True):
+            numbers = {key: value for key, value in vars(result).items() if value is not None}
+            assert ours == pytest.approx(numbers, abs=1e-9)
+
+
+def test_metrics_are_chosen(run):
+    stdout, end = run("reference", "base", "better", "--metric", "ser,wer,bleu")
+    assert end is None and stdout.startswith("|  | SER | WER | BLEU |") and "\nSER: nrefs:1|bs:1000|seed:" in stdout
+    assert run("reference", "base", "--metric", "wer", "--symbols")[0].startswith("|  | WER | SER |")
+    message = "error: --metric: got 'per'; choose from bleu, chrf, ter, wer, cer, ser"
+    assert run("reference", "base", "--metric", "wer,per")[1] == message
 
 
 def test_lines_end_at_line_feeds_only(tmp_path):

@@ -107,7 +107,7 @@ BROKEN = {
     "data.json: damaged .segmentation is 'words'": changed(segmentation="words"),
     "data.json: damaged .no sha256 of dict.de.txt": changed(sha256={}),
     "data.json: damaged .no sha256 of a sentencepiece model": changed(sentencepiece={}),
-    "data.json: format 2, and this version reads 1": changed(format=2),
+    "data.json: format 3, and this version reads 2": changed(format=3),
     "no dict.en.txt, which its data.json names": lambda folder: (folder / "dict.en.txt").unlink(),
     "no sentencepiece.model, which": lambda folder: (folder / "sentencepiece.model").unlink(),
     "dict.de.txt: not the file that data.json describes": appended("dict.de.txt"),

@@ -45,8 +45,8 @@ def test_report_of_a_run(tmp_path):
     report = json.loads((out / "report.json").read_text())
     assert report["training seconds"] == 120 and report["updates"] == 8 and report["best validation BLEU"] == 31.5
     scores = report["tests"]["test"]["systems"][0]
-    assert scores["exact match"]["score"] == pytest.approx(200 / 3)
-    assert scores["character error rate"]["score"] == pytest.approx(100 / (24 + 9))
+    assert scores["WER"]["score"] == pytest.approx(100 / 3)
+    assert scores["CER"]["score"] == pytest.approx(100 / (24 + 9))
     assert text == (out / "report.md").read_text() and "| de→en | 1,234 | 8 | 2.0 | test | 5 | " in text
     assert scores["BLEU"]["signature"] in text
 

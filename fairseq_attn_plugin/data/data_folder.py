@@ -2,7 +2,7 @@
 
     data.json                                   languages, segmentation, checksums; see describe
     dict.<side>.txt                             a dictionary of fairseq for each side
-    sentencepiece.model                         or sentencepiece.<side>.model, two; none where text is ready symbols
+    sentencepiece.model                         or sentencepiece.<side>.model, one for each side that sentencepiece cuts
     <split>.<source>-<target>.<side>.bin, .idx  binarised text, named by fairseq
     text/<split>.<language>                     valid and tests as they were given
 
@@ -20,9 +20,17 @@ from pathlib import Path
 from typing import Any, Collection, Dict, Final, List, Set
 
 DATA_FILE = "data.json"
-FORMAT = 1
+FORMAT = 2
+"""The newest that is read and written; what format 1 can say is written in format 1."""
 SEGMENTATIONS = ("none", "char", "bpe", "unigram")
+LEARNT = ("bpe", "unigram")
+"""Segmentations that a sentencepiece model does; in format 1 ``char`` is one of them."""
+FEATURES = "features"
+"""Segmentation of a source column: what semicolons separate, each a symbol."""
+NORMALIZATIONS = ("NFC", "NFD", "none")
 NORMALIZATION: Final = "NFC"
+COLUMN = "<tab>"
+"""Symbol between the columns of a source."""
 BLANK = "▁"
 """What sentencepiece puts at the beginning of a word."""
 UNKNOWN = "<unk>"
@@ -92,16 +100,57 @@ def reserved_symbols(tagged: Collection[str] = ()) -> Set[str]:
     return RESERVED | {tag(language) for language in tagged}
 
 
-def normalize(line: str) -> str:
-    """The form of all text: NFC, one blank for white space of any kind, none at the ends."""
-    return " ".join(unicodedata.normalize(NORMALIZATION, line).split())
+def normalize(line: str, form: str = NORMALIZATION) -> str:
+    """The form of all text: one blank for white space of any kind, none at the ends, and one of ``NORMALIZATIONS``."""
+    return " ".join((line if form == "none" else unicodedata.normalize(form, line)).split())
+
+
+# Segmentation: "bpe", or what each column of the source, and the target, is cut into: "char,features:none"
+
+
+def join_kinds(source: Collection[str], target: str) -> str:
+    """The segmentation of a source with these columns, and of the target."""
+    text = ",".join(source)
+    return text if text == target else f"{text}:{target}"
+
+
+def kinds(segmentation: str, side: str) -> List[str]:
+    """What each column of a side, ``source`` or ``target``, is cut into."""
+    source, _, target = segmentation.partition(":")
+    return source.split(",") if side == "source" or not target else [target]
+
+
+def reads_back(segmentation: str) -> bool:
+    """Whether source pieces become text as target pieces do. Where they do not, logs of fairseq show source pieces."""
+    return ":" not in segmentation
+
+
+def is_segmentation(text: str) -> bool:
+    """Whether a text is a segmentation."""
+    source, target = kinds(text, "source"), kinds(text, "target")
+    several = len(source) > 1
+    return (
+        all(kind in (*SEGMENTATIONS, FEATURES) and not (several and kind in LEARNT) for kind in source)
+        and target[0] in SEGMENTATIONS and len(target) == 1
+    )  # fmt: skip
+
+
+def measure(settings: Dict[str, Any]) -> str:
+    """The measure that chooses a checkpoint, by what ``data.json`` says: ``bleu``, or of words ``exact_match``."""
+    return settings.get("measure", "bleu")
 
 
 # data.json
 
 
 def describe(
-    folder: Path, source: str, targets: Collection[str], tag_target: bool, segmentation: str, models: Dict[str, str]
+    folder: Path,
+    source: str,
+    targets: Collection[str],
+    tag_target: bool,
+    segmentation: str,
+    models: Dict[str, str],
+    normalization: str = NORMALIZATION,
 ) -> Dict[str, Any]:
     """``data.json`` of a folder that has its dictionaries and sentencepiece models already, as far as readers need it.
 
@@ -109,22 +158,28 @@ def describe(
         source: source language.
         targets: target languages.
         tag_target: whether source sentences begin with the tag of the target language.
-        segmentation: one of ``SEGMENTATIONS``.
-        models: see :func:`sentencepiece_files`; empty for segmentation ``none``.
+        segmentation: one of ``SEGMENTATIONS``, or see :func:`join_kinds`.
+        models: see :func:`sentencepiece_files`; of a side that no sentencepiece model cuts there is none.
+        normalization: one of ``NORMALIZATIONS``.
     """
     target = "+".join(targets)
     names = sorted({dictionary_file(source), dictionary_file(target), *models.values()})
     return {
-        "format": FORMAT,
+        "format": 1 if normalization == NORMALIZATION and _as_in_format_1(segmentation, models) else FORMAT,
         "source": source,
         "target": target,
         "targets": list(targets),
         "tag_target": tag_target,
         "segmentation": segmentation,
-        "normalization": NORMALIZATION,
+        "normalization": normalization,
         "sentencepiece": models,
         "sha256": {name: sha256(Path(folder, name)) for name in names},
     }
+
+
+def _as_in_format_1(segmentation: str, models: Dict[str, str]) -> bool:
+    """Whether both sides are cut in the same way, ``char`` by sentencepiece."""
+    return segmentation in SEGMENTATIONS and (segmentation == "none" or bool(models))
 
 
 def read_data_settings(folder) -> Dict[str, Any]:
@@ -143,17 +198,22 @@ def read_data_settings(folder) -> Dict[str, Any]:
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         found = settings["format"]
-        damaged = [key for key, kind in KEYS.items() if not isinstance(settings[key], kind)] if found == FORMAT else []
+        known = type(found) is int and 1 <= found <= FORMAT
+        damaged = [key for key, kind in KEYS.items() if not isinstance(settings[key], kind)] if known else []
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: damaged ({type(error).__name__}: {error}); {MAKE}") from None
-    if found != FORMAT:
+    if not known:
         raise ValueError(f"{path}: format {found!r}, and this version reads {FORMAT}; {MAKE}")
-    if damaged or settings["segmentation"] not in SEGMENTATIONS:
-        name = damaged[0] if damaged else "segmentation"
-        raise ValueError(f"{path}: damaged ({name} is {settings[name]!r}); {MAKE}")
+    if not damaged:
+        damaged = [] if is_segmentation(settings["segmentation"]) else ["segmentation"]
+        damaged += [] if settings.get("normalization", NORMALIZATION) in NORMALIZATIONS else ["normalization"]
+    if damaged:
+        raise ValueError(f"{path}: damaged ({damaged[0]} is {settings[damaged[0]]!r}); {MAKE}")
     needed = [dictionary_file(settings[side]) for side in ("source", "target")]
-    if settings["segmentation"] != "none":
-        needed += [settings["sentencepiece"].get(settings[side]) for side in ("source", "target")]
+    learnt = LEARNT if found > 1 else (*LEARNT, "char")
+    for side in ("source", "target"):
+        if kinds(settings["segmentation"], side)[0] in learnt:
+            needed.append(settings["sentencepiece"].get(settings[side]))
     for name in sorted(needed, key=str):
         _check_file(folder, name, settings["sha256"])
     return settings

@@ -1,6 +1,6 @@
-"""Scores of translations as text: sacrebleu's BLEU, chrF and TER, with confidence intervals and paired tests."""
+"""Scores of translations as text: sacrebleu's BLEU, chrF and TER, and error rates of lines, characters and symbols, all
+with confidence intervals and paired tests."""
 
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
@@ -8,10 +8,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
-from . import metrics, tables
+from . import error_rates, tables
 
 TOKENIZERS = sorted(BLEU.TOKENIZERS)
-RESAMPLES = 1000
+RESAMPLES = error_rates.RESAMPLES
+SACREBLEU = ("BLEU", "chrF2", "TER")
+METRICS = {name.lower().rstrip("2"): name for name in (*SACREBLEU, *error_rates.RATES)}
+"""What can be scored, by the names of ``score.sh --metric``."""
 
 
 @dataclass
@@ -21,9 +24,9 @@ class Scored:
     Attributes:
         systems: names, the baseline first.
         sentences: number of lines.
-        values: metric → one dict per system with ``score`` and, for sacrebleu's, ``mean`` and ``ci`` (half of the 95 %
-            interval) over bootstrap resamples, ``p_value`` against the baseline (not for the baseline itself).
-        signatures: sacrebleu's, by metric.
+        values: metric → one dict per system with ``score``, ``mean`` and ``ci`` (half of the 95 % interval) over
+            bootstrap resamples, ``p_value`` against the baseline (not for the baseline itself).
+        signatures: sacrebleu's, and what corresponds to it, by metric.
     """
 
     systems: List[str]
@@ -69,47 +72,35 @@ def score(
     systems: Mapping[str, Sequence[str]],
     lowercase: bool = False,
     tokenize: Optional[str] = None,
-    units: Sequence[str] = (),
+    wanted: Sequence[str] = SACREBLEU,
 ) -> Scored:
     """Scores every system; the first is the baseline of the paired bootstrap tests (Koehn, 2004).
 
     Args:
         systems: name → as many lines as the reference has.
         lowercase: without regard to case, in all metrics (TER never regards it).
-        tokenize: sacrebleu's tokeniser for BLEU (default: 13a); chrF and TER have their own.
-        units: ``character``, ``symbol`` (what blanks separate): exact matches and these error rates as well.
+        tokenize: sacrebleu's tokeniser for BLEU (default: 13a); the others have their own.
+        wanted: values of ``METRICS``, in the order in which they are to come.
     """
-    wanted = {
+    made = {
         "BLEU": BLEU(lowercase=lowercase, tokenize=tokenize, force=True),
-        "chrF": CHRF(lowercase=lowercase),
+        "chrF2": CHRF(lowercase=lowercase),
         "TER": TER(),
     }
-    signatures, found = PairedTest(list(systems.items()), wanted, [list(reference)], "bs", RESAMPLES)()
-    values: Dict[str, List[Dict[str, float]]] = {name: [_numbers(result) for result in results]
-                                                 for name, results in found.items() if name != "System"}  # fmt: skip
-    for unit in units:
-        values.update(_unit_scores(reference, list(systems.values()), lowercase, unit))
-    return Scored(list(systems), len(reference), values, {name: str(value) for name, value in signatures.items()})
+    theirs = {name: made[name] for name in wanted if name in made}
+    values, signatures = error_rates.error_rates(
+        reference, systems, [name for name in wanted if name not in theirs], lowercase
+    )
+    if theirs:
+        signed, found = PairedTest(list(systems.items()), theirs, [list(reference)], "bs", RESAMPLES)()
+        values.update({name: [_numbers(result) for result in found[name]] for name in theirs})
+        signatures.update({name: str(value) for name, value in signed.items()})
+    return Scored(list(systems), len(reference), *({name: table[name] for name in wanted}
+                                                   for table in (values, signatures)))  # fmt: skip
 
 
 def _numbers(result) -> Dict[str, float]:
     return {name: float(value) for name, value in vars(result).items() if value is not None}
-
-
-def _unit_scores(reference, systems, lowercase: bool, unit: str) -> Dict[str, List[Dict[str, float]]]:
-    """Over text in NFC, white space as single blanks, which are characters, too."""
-    right = [_plain(line, lowercase, unit) for line in reference]
-    length, exact, errors = sum(map(len, right)), [], []
-    for lines in systems:
-        counts = metrics.count(right, [_plain(line, lowercase, unit) for line in lines])
-        exact.append({"score": counts.sentence_accuracy})
-        errors.append({"score": metrics.error_rate(counts.distance, length)})
-    return {"exact match": exact, f"{unit} error rate": errors}
-
-
-def _plain(line: str, lowercase: bool, unit: str) -> Sequence[str]:
-    line = unicodedata.normalize("NFC", line.lower() if lowercase else line)
-    return line.split() if unit == "symbol" else " ".join(line.split())
 
 
 def markdown(scored: Scored) -> str:
@@ -141,7 +132,6 @@ def as_json(scored: Scored) -> Dict[str, Any]:
         entry: Dict[str, Any] = {"name": name}
         for metric, values in scored.values.items():
             entry[metric] = dict(values[number])
-            if metric in scored.signatures:
-                entry[metric]["signature"] = scored.signatures[metric]
+            entry[metric]["signature"] = scored.signatures[metric]
         systems.append(entry)
     return {"sentences": scored.sentences, "resamples": RESAMPLES, "systems": systems}

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from ..data.data_folder import read_data_settings, reference_file
-from . import plots, scoring, tables, whole_files, word_pieces
+from ..data.data_folder import kinds, measure, read_data_settings, reads_back, reference_file
+from . import error_rates, plots, scoring, tables, whole_files, word_pieces
 from .generation_log import Sentence, read_generation_log
 from .training_log import read_training_log
 
-UNITS = {"char": ["character"], "none": ["symbol"]}
-"""Error rates beside BLEU, by segmentation."""
-SCORES = ("BLEU", "chrF2", "TER")
-HEAD = ["", "parameters", "updates", "training, minutes", "test set", "beam", *SCORES]
+RATES = {"char": ("WER", "CER"), "none": ("WER", "SER")}
+"""Error rates, by what the target is cut into; beside BLEU, or before it where lines are words."""
+HEAD = ["", "parameters", "updates", "training, minutes", "test set", "beam"]
+
+
+def metrics_of(settings: Dict[str, Any]) -> List[str]:
+    """What is scored of the test sets of a data folder with this ``data.json``, in the order of the columns."""
+    rates = [*RATES.get(kinds(settings["segmentation"], "target")[0], ())]
+    return [*rates, "BLEU"] if measure(settings) == "exact_match" else [*scoring.SACREBLEU, *rates]
 
 
 def hypotheses(sentences: Sequence[Sentence], count: int, path) -> List[str]:
@@ -44,6 +49,8 @@ def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List
     report: Dict[str, Any] = {"source": settings["source"], "target": settings["target"], **training(out)}
     report["tests"] = tests
     words = settings["segmentation"] in word_pieces.SEGMENTATIONS
+    if not reads_back(settings["segmentation"]):
+        pieces_of = str.split
     for split in splits:
         log = out / f"generate-{split}.txt"
         reference = scoring.read_lines(reference_file(data, split, settings["source"]))
@@ -51,7 +58,7 @@ def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List
         found = hypotheses(sentences, len(reference), log)
         for ending, lines in (("hyp", found), ("ref", reference)):
             whole_files.write_text(out / f"{split}.{ending}", "".join(line + "\n" for line in lines))
-        scored = scoring.score(reference, {split: found}, units=UNITS.get(settings["segmentation"], ()))
+        scored = scoring.score(reference, {split: found}, wanted=metrics_of(settings))
         report["tests"][split] = {**scoring.as_json(scored), "beam": beam_width(log)}
         panels = word_pieces.readable(sentences, pieces_of, words)
         if panels:
@@ -71,22 +78,37 @@ def beam_width(log) -> int:
 
 
 def training(out: Path) -> Dict[str, Any]:
-    """Numbers of the training: parameters, updates, epochs, the best BLEU in validation, seconds (None where it was
-    killed together with the script), and its settings."""
+    """Numbers of the training: parameters, updates, epochs, the best BLEU in validation, what chose the checkpoint,
+    seconds (None where it was killed together with the script), and its settings."""
     log, steps = read_training_log(out / "train.jsonl"), step_seconds(out)
     seconds = log.seconds
     if seconds is None and len(steps["train"]) == count_starts(out / "train.log"):
         seconds = sum(steps["train"])
     bleu = [stats["bleu"] for stats in log.validations if "bleu" in stats]
+    settings = (out / "settings").read_text(encoding="utf-8").strip()
     return {
         "parameters": log.parameters,
         "updates": log.updates,
         "epochs": int(log.validations[-1]["epoch"]) if log.validations else 0,
         "best validation BLEU": max(bleu) if bleu else None,
+        "chosen by": chosen_by(settings, log.validations),
         "training seconds": seconds,
         "seconds of each step": {name: sum(times) for name, times in steps.items()},
-        "settings": (out / "settings").read_text(encoding="utf-8").strip(),
+        "settings": settings,
     }
+
+
+def chosen_by(settings: str, validations: Sequence[Dict[str, float]]) -> Optional[Dict[str, Any]]:
+    """``metric``, the measure that chooses the best checkpoint, and ``value``, the best of it in validation (None: it
+    was not logged); None where the settings do not name it."""
+    words = settings.split()
+    named = [following for word, following in zip(words, words[1:]) if word == "--best-checkpoint-metric"]
+    named += [word.partition("=")[2] for word in words if word.startswith("--best-checkpoint-metric=")]
+    if not named:
+        return None
+    values = [stats[named[-1]] for stats in validations if named[-1] in stats]
+    best = max if "--maximize-best-checkpoint-metric" in words else min
+    return {"metric": named[-1], "value": best(values) if values else None}
 
 
 def step_seconds(out: Path) -> Dict[str, List[int]]:
@@ -130,6 +152,7 @@ def comparison(runs: Sequence[Run]) -> List[Dict[str, Any]]:
         ValueError, OSError: translations are missing or do not fit their reference.
     """
     texts: Dict[tuple, Dict[tuple, List[str]]] = {}
+    wanted = common_metrics(runs)
     for run in runs:
         for split in run.report["tests"]:
             path = run.folder / f"{split}.ref"
@@ -139,9 +162,17 @@ def comparison(runs: Sequence[Run]) -> List[Dict[str, Any]]:
     rows = []
     for lines_of_reference, systems in texts.items():
         named = {f"{label}, {split}": lines for (label, split), lines in systems.items()}
-        scored = scoring.as_json(scoring.score(lines_of_reference, named))["systems"]
+        scored = scoring.as_json(scoring.score(lines_of_reference, named, wanted=wanted))["systems"]
         rows += [{"label": label, "test set": split, **numbers} for (label, split), numbers in zip(systems, scored)]
     return rows
+
+
+def common_metrics(runs: Sequence[Run]) -> List[str]:
+    """What every test set of the runs was scored by, in the order of the first; BLEU where there is nothing."""
+    tests = [test["systems"][0] for run in runs for test in run.report["tests"].values()]
+    return [name for name in tests[0] if name in scoring.METRICS.values() and all(name in test for test in tests)] or [
+        "BLEU"
+    ]
 
 
 def table(runs: Sequence[Run]) -> str:
@@ -156,13 +187,13 @@ def table(runs: Sequence[Run]) -> str:
         rows = [{"label": runs[0].label, "test set": split, **test["systems"][0]} for split, test in tests]
     else:
         rows = comparison(runs)
-    others = [name for name, value in rows[0].items() if name not in (*SCORES, "name") and isinstance(value, dict)]
-    lines = [[*HEAD, *others]]
+    scores = list(dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, dict)))
+    lines = [[*HEAD, *scores]]
     for row in rows:
         report, test = by_label[row["label"]], row["test set"]
         minutes, beam = _minutes(report["training seconds"]), str(report["tests"][test]["beam"])
         numbers = [f"{report['parameters']:,}", f"{report['updates']:,}", minutes, test, beam]
-        lines.append([row["label"], *numbers, *(_score(row.get(name)) for name in (*SCORES, *others))])
+        lines.append([row["label"], *numbers, *(_score(row.get(name)) for name in scores)])
     return tables.markdown(lines)
 
 
@@ -177,8 +208,12 @@ def _score(value: Optional[Dict[str, float]]) -> str:
 def notes(report: Dict[str, Any]) -> str:
     """What stands below the table of one training."""
     lines = []
-    if report["best validation BLEU"] is not None:
-        lines.append(f"Best BLEU in validation (greedy): {report['best validation BLEU']:.2f}.")
+    chosen = report.get("chosen by") or {"metric": "bleu", "value": report["best validation BLEU"]}
+    if chosen["value"] is not None:
+        name = "BLEU" if chosen["metric"] == "bleu" else chosen["metric"]
+        averaged = re.search(r"\| average ([1-9]\d*) \|", report["settings"])
+        why = f"; the model is the mean of the last {averaged[1]} epochs" if averaged else ", which chose the checkpoint"
+        lines.append(f"Best {name} in validation (greedy): {chosen['value']:.2f}{why}.")
     steps = ", ".join(f"{name} {seconds:,}" for name, seconds in report["seconds of each step"].items())
     lines.append(f"Wall time in seconds: {steps}.")
     return "\n".join([*lines, measures(report)]) + "\n"
@@ -189,4 +224,7 @@ def measures(report: Dict[str, Any], baseline: str = "") -> str:
     first = next(iter(report["tests"].values()))
     note = f"± 95 % interval of {first['resamples']:,} bootstrap resamples"
     note += f"; p: paired bootstrap against {baseline}." if baseline else "."
-    return "\n".join([note, *(f"{name}: {first['systems'][0][name]['signature']}" for name in SCORES)])
+    scores = {name: value for name, value in first["systems"][0].items() if isinstance(value, dict)}
+    means = [f"{name}: {error_rates.MEANINGS[name]}, in percent." for name in scores if name in error_rates.RATES]
+    signatures = [f"{name}: {value['signature']}" for name, value in scores.items() if "signature" in value]
+    return "\n".join([note, *means, *signatures])
