@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Set
 
-from data_folder import dictionary_file
+from data_folder import FEATURES, dictionary_file
 
 INDEX_MAGIC = b"MMIDIDX\x00\x00"  # the index of fairseq's mmap data sets: magic, version, type, number, then sizes
 
@@ -94,5 +94,10 @@ def count(encoded: Path, splits: List[str], binary: Path, settings) -> Dict[str,
             found[split]["lines"] = len(lines)
             unknown = sum(token not in symbols[side] for token in tokens)
             found[split][side] = {"tokens": len(tokens), "types": len(set(tokens)), "unknown": unknown}
+            missed = sum(not symbols[side].issuperset(line.split()) for line in lines)
+            found[split][side]["lines with unknown"] = missed
+            if FEATURES in settings.kinds(side):
+                features = {token for token in tokens if len(token) > 1 and token[0] == "[" and token[-1] == "]"}
+                found[split][side]["unknown features"] = sorted(features - symbols[side])
     vocabulary = {side: len(names) + 4 for side, names in symbols.items()}
     return {"splits": found, "vocabulary": vocabulary}

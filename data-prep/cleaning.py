@@ -4,6 +4,7 @@ Only training pairs are filtered. The lines of valid and tests stay as they are,
 """
 
 import hashlib
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Sequence, Set, Tuple
@@ -29,29 +30,41 @@ class CleanCorpus:
     lines: {split: (source lines, target lines)}
     targets: {split: [(target language, lines), ...]}, in the order of the lines: which part is of which language
     given: {split: (source lines, target lines)} of valid and tests, as they were given
+    shared: what is in two of valid and tests, in words
     """
 
     lines: Dict[str, Tuple[List[str], List[str]]] = field(default_factory=dict)
     targets: Dict[str, List[Tuple[str, int]]] = field(default_factory=dict)
     given: Dict[str, Tuple[List[str], List[str]]] = field(default_factory=dict)
     statistics: Dict[str, object] = field(default_factory=dict)
+    shared: List[str] = field(default_factory=list)
 
 
 def refused_symbols(settings) -> Set[str]:
     """What ready symbols may not be; text that is yet to be cut may hold anything. ``<unk>`` is any unknown word."""
-    return reserved_symbols(settings.tagged) - {UNKNOWN} if settings.segmentation == "none" else set()
+    source = settings.kinds(settings.source)
+    if "none" not in (*source, *settings.kinds(settings.target)):
+        return set()
+    return reserved_symbols(settings.tagged, len(source)) - {UNKNOWN}
+
+
+def symbols_of(line: str, language: str, settings) -> List[str]:
+    """Those of a line that are ready symbols."""
+    columns = zip(line.split("\t"), settings.kinds(language))
+    return [symbol for text, kind in columns if kind == "none" for symbol in text.split()]
 
 
 def verdict(source: str, target: str, settings, refused: Set[str]) -> Optional[str]:
     """Why a training pair is dropped, whatever is in valid and test; None if it is not."""
     shorter, longer = sorted((len(source), len(target)))
-    if not shorter:
+    if not target or not all(source.split("\t")):
         return "empty"
     if longer > settings.max_length:
         return "too long"
-    if longer > settings.max_ratio * shorter + RATIO_SLACK:
+    if settings.max_ratio is not None and longer > settings.max_ratio * shorter + RATIO_SLACK:
         return "ratio"
-    if refused and not refused.isdisjoint([*source.split(), *target.split()]):
+    ready = ((source, settings.source), (target, settings.target))
+    if refused and any(refused.intersection(symbols_of(*each, settings)) for each in ready):
         return "reserved symbol"
     return None
 
@@ -91,16 +104,24 @@ def split_off(sources: Sequence[str], keys: Sequence[str], sizes: Dict[str, Opti
     }
 
 
-def check_symbols(corpus: RawCorpus, split: str, lines: Dict[str, List[str]], refused: Set[str]) -> None:
+def check_symbols(corpus: RawCorpus, split: str, lines: Dict[str, List[str]], refused: Set[str], settings) -> None:
     """Lines of valid and tests are never dropped: one with a reserved symbol is an error."""
     for language, texts in lines.items():
         for index, text in enumerate(texts):
-            found = refused.intersection(text.split())
+            found = refused.intersection(symbols_of(text, language, settings))
             if found:
                 raise ValueError(
                     f"{corpus.place(split, language, index)}: the symbol {min(found)} is reserved; "
                     "replace it or choose another --segmentation"
                 )
+
+
+def normalized(texts: List[str], settings, several: bool) -> List[str]:
+    """Each column of each line by itself."""
+    form = settings.normalization
+    if not several:
+        return [normalize(text, form) for text in texts]
+    return ["\t".join(normalize(column, form) for column in text.split("\t")) for text in texts]
 
 
 def clean(corpus: RawCorpus, settings) -> CleanCorpus:
@@ -110,13 +131,14 @@ def clean(corpus: RawCorpus, settings) -> CleanCorpus:
     """
     refused = refused_symbols(settings)
     lines = {
-        split: {language: [normalize(line) for line in texts] for language, texts in sides.items()}
+        split: {language: normalized(texts, settings, len(settings.kinds(language)) > 1)
+                for language, texts in sides.items()}
         for split, sides in corpus.lines.items()
     }
     given = {split: sides for split, sides in corpus.lines.items() if split != "train"}
     if refused:
         for split in given:
-            check_symbols(corpus, split, lines[split], refused)
+            check_symbols(corpus, split, lines[split], refused, settings)
     train, raw = lines["train"], corpus.lines["train"]
     sources = train[settings.source]
     verdicts = {
@@ -138,10 +160,29 @@ def clean(corpus: RawCorpus, settings) -> CleanCorpus:
     take_training(result, train, verdicts, overlap(lines, settings, taken), settings)
     for split in sorted(given, key=lambda name: (name != "valid", len(name), name)):
         take_evaluation(result, split, lines[split], given[split], settings)
+    result.shared = shared_sources({split: lines[split] for split in corpus.rows if split != "train"}, settings)
     moved = {split: len(lines[split][settings.source]) * len(settings.targets) for split in missing}
     result.statistics["split off"] = moved
     result.statistics["dropped"]["in valid or test"] -= sum(moved.values())
     return result
+
+
+def shared_sources(lines: Dict[str, Dict[str, List[str]]], settings) -> List[str]:
+    """A line for every two of valid and tests that share sources: how many, and how many of them with other targets
+    alone. Models are chosen by the one and measured by the other; nothing is dropped."""
+    pairs: Dict[str, Dict[str, Set[Tuple[str, ...]]]] = {}
+    for split, sides in lines.items():
+        held = pairs.setdefault(split, {})
+        for source, *targets in zip(sides[settings.source], *(sides[name] for name in settings.targets)):
+            held.setdefault(source, set()).add(tuple(targets))
+    found = []
+    for one, two in itertools.combinations(pairs, 2):
+        both = pairs[one].keys() & pairs[two].keys()
+        other = sum(pairs[one][source].isdisjoint(pairs[two][source]) for source in both)
+        if both:
+            found.append(f"{len(both):,} sources of {one} are in {two} as well, {other:,} of them with another target; "
+                         "take them out of one")  # fmt: skip
+    return found
 
 
 def overlap(lines: Dict[str, Dict[str, List[str]]], settings, taken: Set[str]) -> Dict[str, Set[str]]:

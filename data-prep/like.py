@@ -4,9 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Dict, Optional
 
-from data_folder import dictionary_file, read_data_settings
+from data_folder import NORMALIZATION, NORMALIZATIONS, dictionary_file, join_kinds, kinds, read_data_settings
 
-DEFAULTS = {"segmentation": "bpe", "vocabulary": "joint"}
 FIXED = ("vocab_size", "min_count")
 """What the pieces and dictionaries of another folder leave nothing to say about."""
 
@@ -24,6 +23,22 @@ class Like:
     models: Dict[str, str]
 
 
+def segmentation_of(args, default: str) -> str:
+    """What the options say of both sides together, in the form of ``data_folder.join_kinds``; that of each side goes
+    before ``--segmentation``, which every column of the source has."""
+    both = args.segmentation or default
+    columns = (args.columns or "1").split(",")[0].count("+") + 1 if not isinstance(args.columns, list) else 1
+    source = args.source_segmentation.split(",") if args.source_segmentation else kinds(both, "source")
+    source = source * columns if len(source) == 1 and not args.source_segmentation else source
+    return join_kinds(source, args.target_segmentation or kinds(both, "target")[0])
+
+
+def normalization_of(args) -> Optional[str]:
+    """The option as ``data.json`` has it."""
+    form = args.normalization
+    return next((name for name in NORMALIZATIONS if form and name.lower() == form.lower()), form)
+
+
 def take_over(args) -> Optional[Like]:
     """Fills in what the parsed options leave open: from ``--like``, or the defaults.
 
@@ -32,8 +47,9 @@ def take_over(args) -> Optional[Like]:
     if args.like is None:
         if args.source is None or args.target is None:
             raise ValueError("--source and --target: give both, such as --source de --target en")
-        for name, value in DEFAULTS.items():
-            setattr(args, name, getattr(args, name) if getattr(args, name) is not None else value)
+        args.segmentation = segmentation_of(args, "bpe")
+        args.vocabulary = args.vocabulary or ("joint" if ":" not in args.segmentation else "separate")
+        args.normalization = normalization_of(args) or NORMALIZATION
         return None
     data = read_data_settings(args.like)
     dictionaries = {data["sha256"][dictionary_file(data[side])] for side in ("source", "target")}
@@ -41,8 +57,12 @@ def take_over(args) -> Optional[Like]:
         "source": data["source"],
         "target": ",".join(data["targets"]),
         "segmentation": data["segmentation"],
+        "normalization": data.get("normalization", NORMALIZATION),
         "vocabulary": "joint" if len(dictionaries) == 1 else "separate",
     }
+    if args.segmentation or args.source_segmentation or args.target_segmentation:
+        args.segmentation = segmentation_of(args, data["segmentation"])
+    args.normalization = normalization_of(args)
     for name, value in taken.items():
         given = getattr(args, name)
         if given not in (None, value):

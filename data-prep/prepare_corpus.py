@@ -13,7 +13,8 @@ from binarising import count, preprocess
 from cleaning import REASONS, clean, refused_symbols
 from data_folder import (
     DATA_FILE,
-    FORMAT,
+    LEARNT,
+    NORMALIZATION,
     TEXT,
     describe,
     dictionary_file,
@@ -24,11 +25,12 @@ from data_folder import (
     text_file,
 )
 from raw_text import RawCorpus, read_corpus
-from segmentation import default_size, encode, pieces_in_use, segmentation_model, training_text
+from segmentation import cut_lines, default_size, encode, pieces_in_use, segmentation_model, training_text
 from settings import DEFAULT_VOCAB_SIZE, Settings, make_parser, read_settings, set_name
 from stages import fingerprint, lock, make_folder, publish, remove, say, stage
 
-MUCH, MOST = 0.02, 0.3  # of symbols that are unknown; in another script each word is a known ▁ and an unknown rest
+MUCH, MOST, HALF = 0.02, 0.3, 0.5  # of symbols that are unknown
+NEARLY_ALL = 0.95  # of lines, with MOST: in another script each word is a known ▁ and an unknown rest
 DATA_BIN = Path(__file__).resolve().parent.parent / "data-bin"
 
 
@@ -65,15 +67,18 @@ class Preparation:
 
     def fingerprints(self) -> Dict[str, str]:
         """{stage: fingerprint}, each over what the stage reads and what it is made from."""
-        of, none = self.settings.of, self.settings.segmentation == "none"
+        of, models, segmentation = self.settings.of, self.model_names(), self.settings.segmentation
         clean_reads = of("source", "targets", "max_length", "max_ratio", "disjoint", "seed", "sizes")
-        refused = sorted(refused_symbols(self.settings)) if none else None
+        refused = sorted(refused_symbols(self.settings)) or None
+        if self.settings.normalization != NORMALIZATION or ":" in segmentation or "," in segmentation:
+            clean_reads.update(of("normalization", "segmentation"))
         like = [self.settings.like.sha256] if self.settings.like else []
-        marks = {"clean": fingerprint(FORMAT, "clean", self.corpus.sha256, clean_reads, refused)}
-        if not none:
+        marks = {"clean": fingerprint(1, "clean", self.corpus.sha256, clean_reads, refused)}
+        if models:
             segment_reads = of("segmentation", "vocabulary", "vocab_size")
             marks["segment"] = fingerprint("segment", marks["clean"], segment_reads, sentencepiece.__version__, *like)
-        marks["encode"] = fingerprint("encode", marks.get("segment", marks["clean"]), of("tag_target"))
+        cut = () if segmentation == "none" or set(self.sides) == set(models) else (segmentation,)
+        marks["encode"] = fingerprint("encode", marks.get("segment", marks["clean"]), of("tag_target"), *cut)
         marks["binarise"] = fingerprint("binarise", marks["encode"], of("vocabulary", "min_count"), *like)
         marks["final"] = fingerprint("final", marks["binarise"], self.settings.stored())
         return marks
@@ -143,6 +148,8 @@ class Preparation:
         write_json(part / "clean.json", {"targets": result.targets, "statistics": result.statistics})
         for split, number in result.statistics["split off"].items():
             say(f"clean: {number:,} pairs split off for {split}")
+        for line in result.shared:
+            say(f"clean: warning: {line}")
         dropped = [f"{n:,} {REASONS[why]}" for why, n in result.statistics["dropped"].items() if n]
         say(f"clean: {result.statistics['kept']:,} training pairs kept; dropped: {', '.join(dropped) or 'none'}")
 
@@ -157,10 +164,11 @@ class Preparation:
             write_json(part / "segment.json", sizes)
             return
         sides = {side: read_lines(self.work / "clean" / f"train.{side}") for side in self.sides}
-        kind, asked, sizes = self.settings.segmentation, self.settings.vocab_size, {}
-        for name, lines in training_text(sides, self.settings.vocabulary).items():
+        asked, sizes, models = self.settings.vocab_size, {}, self.model_names()
+        for name, lines in training_text(sides, models).items():
+            kind = next(self.settings.kinds(side)[0] for side in self.sides if models.get(side) == name)
             wanted = asked or default_size(lines, kind)
-            small = "" if asked or kind == "char" or wanted >= DEFAULT_VOCAB_SIZE else ": the text is small"
+            small = "" if asked or wanted >= DEFAULT_VOCAB_SIZE else ": the text is small"
             say(f"segment: training {name} ({kind}, {self.settings.vocabulary}, {wanted:,} pieces{small})")
             model, sizes[name] = segmentation_model(lines, kind, wanted, self.work / "sentencepiece.log")
             (part / name).write_bytes(model)
@@ -169,12 +177,13 @@ class Preparation:
         write_json(part / "segment.json", sizes)
 
     def model_names(self) -> Dict[str, str]:
-        """{side: name of its sentencepiece model}; empty where text is taken as it is."""
-        if self.settings.segmentation == "none":
-            return {}
+        """{side: name of its sentencepiece model}, of the sides that have one: one for both where the vocabulary is
+        joint and both are cut in the same way."""
         if self.settings.like:
             return self.settings.like.models
-        return sentencepiece_files(self.sides, self.settings.vocabulary == "joint")
+        kinds = {side: self.settings.kinds(side)[0] for side in self.sides}
+        joint = self.settings.vocabulary == "joint" and len({*kinds.values()}) == 1
+        return sentencepiece_files([side for side in self.sides if kinds[side] in LEARNT], joint)
 
     def encode(self, part: Path) -> None:
         """<split>.<side>: pieces with blanks between them, the tag before a source sentence that is not empty."""
@@ -183,10 +192,12 @@ class Preparation:
         for split, parts in targets.items():
             for side in self.sides:
                 lines = read_lines(self.work / "clean" / f"{split}.{side}")
+                kinds, tagged = self.settings.kinds(side), self.settings.tagged if side == self.settings.source else ()
+                reserved = reserved_symbols(tagged, len(kinds))
                 if side in models:
-                    model = (self.work / "segment" / models[side]).read_bytes()
-                    tagged = self.settings.tagged if side == self.settings.source else ()
-                    lines = encode(model, lines, reserved_symbols(tagged))
+                    lines = encode((self.work / "segment" / models[side]).read_bytes(), lines, reserved)
+                elif kinds != ["none"]:
+                    lines = cut_lines(lines, kinds, reserved)
                 if side == self.settings.source and self.settings.tag_target:
                     heads = [tag(language) for language, number in parts for _ in range(number)]
                     lines = [f"{head} {line}" if line else "" for head, line in zip(heads, lines)]
@@ -198,7 +209,7 @@ class Preparation:
         splits = list(read_json(self.work / "clean" / "clean.json")["targets"])
         preprocess(self.work / "encode", splits, part, self.settings, self.held)
         statistics = count(self.work / "encode", splits, part, self.settings)
-        check_known(statistics["splits"]["train"], self.settings)
+        check_known(statistics["splits"], self.settings)
         write_json(part / "statistics.json", statistics)
 
     def assemble(self, part: Path) -> None:
@@ -224,13 +235,28 @@ class Preparation:
             "fingerprint": self.marks["final"],
         }
         of = self.settings
-        described = describe(part, of.source, of.targets, of.tag_target, of.segmentation, models)
-        write_json(part / DATA_FILE, {**described, **own})
+        described = describe(part, of.source, of.targets, of.tag_target, of.segmentation, models, of.normalization)
+        chosen = self.measure()
+        write_json(part / DATA_FILE, {**described, **({} if chosen == "bleu" else {"measure": chosen}), **own})
         report(statistics, origin, self.settings)
         if self.settings.vocab_size and any(unknown_share(values) > MUCH for values in statistics["splits"].values()):
             pieces = max(statistics["pieces"].values())
             say(f"much is unknown: with a --vocab-size well below {pieces:,} rare words are cut into letters that the "
                 "training text shows alone as well")  # fmt: skip
+
+
+    def measure(self) -> str:
+        """What chooses a checkpoint, see ``data_folder.measure``: exact matches where the target is characters or ready
+        symbols and lines are words, that is, fewer than two on average wherever there are characters."""
+        kinds = {side: self.settings.kinds(side)[0] for side in self.sides}
+        characters = [side for side in self.sides if kinds[side] == "char"]
+        if kinds[self.settings.target] in LEARNT or not characters:
+            return "bleu"
+        for side in characters:
+            lines = read_lines(self.work / "clean" / f"train.{side}")
+            if sum(len(line.partition("\t")[0].split()) for line in lines) >= 2 * len(lines):
+                return "bleu"
+        return "exact_match"
 
 
 def unknown_shares(values: dict) -> Dict[str, float]:
@@ -243,23 +269,28 @@ def unknown_share(values: dict) -> float:
     return max(unknown_shares(values).values())
 
 
-def likely_reason(settings: Settings) -> str:
-    """Why most symbols of a split are unknown."""
+def likely_reason(side: str, settings: Settings) -> str:
+    """Why most symbols of a side of a split are unknown."""
     if settings.min_count > 1:
         return f"--min-count {settings.min_count} leaves too few symbols; lower it"
-    if settings.segmentation == "none":
+    if settings.kinds(side) == ["none"]:
         return ("--segmentation none takes what stands between blanks for one symbol; put blanks between symbols, or "
                 "take --segmentation char or bpe")  # fmt: skip
     other = f"that of --like {settings.like.folder}" if settings.like else "the training text"
     return f"is it of the same languages and script as {other}, source and target not exchanged?"
 
 
-def check_known(training: dict, settings: Settings) -> None:
-    """Raises: ValueError where a side of the training text is unknown, from the first symbol to the last"""
-    for side, share in unknown_shares(training).items():
-        if share == 1:
-            raise ValueError(f"train, {side}: each of its {training[side]['tokens']:,} symbols is unknown: "
-                             f"{likely_reason(settings)}")  # fmt: skip
+def check_known(splits: Dict[str, dict], settings: Settings) -> None:
+    """Raises: ValueError where a side of a split is unknown for the most part: half of its symbols, or many in nearly
+    every line"""
+    for split, values in splits.items():
+        for side, share in unknown_shares(values).items():
+            lines = values[side]["lines with unknown"] / max(values["lines"], 1)
+            if share > HALF or (share >= MOST and lines >= NEARLY_ALL):
+                raise ValueError(
+                    f"{split}, {side}: {values[side]['unknown']:,} of {values[side]['tokens']:,} symbols are unknown: "
+                    f"{likely_reason(side, settings)}"
+                )
 
 
 def report(statistics: dict, origin: Dict[str, str], settings: Settings) -> None:
@@ -275,7 +306,12 @@ def report(statistics: dict, origin: Dict[str, str], settings: Settings) -> None
         say(f"{split}{f' ({name})' if name else ''}: {values['lines']:,} lines; {'; '.join(sides)}")
         for side, share in unknown_shares(values).items():
             if share >= MOST:
-                say(f"warning: {split}, {side}: {share:.0%} of the symbols are unknown: {likely_reason(settings)}")
+                why = likely_reason(side, settings)
+                say(f"warning: {split}, {side}: {share:.0%} of the symbols are unknown: {why}")
+        for side, value in values.items():
+            if side != "lines" and value.get("unknown features"):
+                names = " ".join(value["unknown features"])
+                say(f"{split}, {side}: features that the training text lacks, which are unknown: {names}")
     say("vocabulary: " + ", ".join(f"{side} {size:,}" for side, size in statistics["vocabulary"].items()))
 
 

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -20,14 +20,18 @@ class RawCorpus:
         training text is not there
     origin: {split: where it came from, for error messages}
     sha256: {"train.de": hex, ...} over the bytes of each file, after gunzip
+    rows: {split: number of each line in its file} of tables, which may have blank lines in between
     """
 
     lines: Dict[str, Dict[str, List[str]]]
     origin: Dict[str, str]
     sha256: Dict[str, str]
+    rows: Dict[str, List[int]] = field(default_factory=dict)
 
     def place(self, split: str, language: str, index: int) -> str:
         """``file:line`` of a line, counted from 0."""
+        if split in self.rows:
+            return f"{self.origin[split]}:{self.rows[split][index]}"
         return f"{self.origin[split]}.{language}:{index + 1}"
 
 
@@ -125,19 +129,50 @@ def read_split(prefix: str, languages: Sequence[str], option: str) -> Tuple[Dict
     return lines, sums
 
 
-def read_table(path: Path, columns: Sequence[int], languages: Sequence[str]) -> Tuple[Dict[str, List[str]], str]:
-    """({language: lines}, sha256) of the columns, counted from 1, of a tab-separated file; a blank line is a row of
-    empty columns."""
+def is_table(name: object) -> bool:
+    """Whether what --train, --valid or --test name is a table."""
+    return str(name).endswith((".tsv", ".tsv.gz"))
+
+
+def read_table(
+    path: Path, columns: Sequence[Sequence[int]], languages: Sequence[str], strict: bool = False
+) -> Tuple[Dict[str, List[str]], List[int], str]:
+    """({language: lines}, their line numbers, sha256) of the columns, counted from 1, of a tab-separated file; several
+    columns of a language have TABs between them.
+
+    Args:
+        strict: blank lines are left out, and every other has the same number of columns and something in those that
+            are asked for; else a blank line is a row of empty columns.
+
+    Raises: ValueError naming file, line and remedy
+    """
     data = read_bytes(path)
-    rows = [line.split("\t") for line in split_lines(data, path)]
-    for number, row in enumerate(rows, start=1):
-        if len(row) < max(columns) and row != [""]:
-            raise ValueError(f"{path}:{number}: {len(row)} columns by tabs; --columns asks for column {max(columns)}")
+    rows = [(number, line.split("\t")) for number, line in enumerate(split_lines(data, path), start=1)]
+    if strict:
+        rows = [(number, row) for number, row in rows if "".join(row).strip()]
+        if not rows:
+            raise ValueError(f"{path}: blank; give a table with a row for each pair")
+    last = max(column for each in columns for column in each)
+    for number, row in rows:
+        if len(row) < last and row != [""]:
+            raise ValueError(f"{path}:{number}: {len(row)} columns by tabs; --columns asks for column {last}")
+        if strict:
+            check_row(f"{path}:{number}", row, len(rows[0][1]), columns)
     lines = {
-        language: [row[column - 1] if row != [""] else "" for row in rows]
-        for language, column in zip(languages, columns)
-    }
-    return lines, hashlib.sha256(data).hexdigest()
+        language: ["\t".join(row[column - 1] for column in each) if row != [""] else "\t" * (len(each) - 1)
+                   for _, row in rows]
+        for language, each in zip(languages, columns)
+    }  # fmt: skip
+    return lines, [number for number, _ in rows], hashlib.sha256(data).hexdigest()
+
+
+def check_row(place: str, row: List[str], width: int, columns: Sequence[Sequence[int]]) -> None:
+    """Raises: ValueError for a row of a table with another number of columns than ``width``, or a blank cell"""
+    if len(row) != width:
+        raise ValueError(f"{place}: {len(row)} columns by tabs, and {width} in the first row; give each row as many")
+    blank = [column for each in columns for column in each if not row[column - 1].strip()]
+    if blank:
+        raise ValueError(f"{place}: column {blank[0]} is blank; fill it in or take the row out")
 
 
 def read_corpus(args, languages: Sequence[str]) -> RawCorpus:
@@ -148,13 +183,20 @@ def read_corpus(args, languages: Sequence[str]) -> RawCorpus:
         train, valid, tests = prefixes_in(args.from_, languages)
     given = {"train": train, "valid": valid}
     given.update((f"test{number or ''}", prefix) for number, prefix in enumerate(tests))
+    usual = args.columns == [[number + 1] for number in range(len(languages))]
+    of = "" if usual else ":" + ",".join("+".join(map(str, each)) for each in args.columns)
     if args.tsv:
-        corpus.lines["train"], corpus.sha256["tsv"] = read_table(args.tsv, args.columns, languages)
+        corpus.lines["train"], _, corpus.sha256[f"tsv{of}"] = read_table(args.tsv, args.columns, languages)
         corpus.origin["train"] = str(args.tsv)
     for split, prefix in given.items():
         if not prefix:
             continue
         option = "--from" if args.from_ else f"--{split.rstrip('0123456789')}"
+        if is_table(prefix):
+            read = read_table(Path(prefix), args.columns, languages, strict=True)
+            corpus.lines[split], corpus.rows[split], corpus.sha256[f"{split}.tsv{of}"] = read
+            corpus.origin[split] = prefix
+            continue
         corpus.lines[split], sums = read_split(prefix, languages, option)
         corpus.sha256.update((f"{split}.{language}", value) for language, value in sums.items())
         corpus.origin[split] = prefix

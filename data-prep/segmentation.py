@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Collection, Dict, Iterator, List, Sequence, Set, Tuple
 
 import sentencepiece
-from data_folder import UNKNOWN, sentencepiece_files
+from data_folder import COLUMN, UNKNOWN, cut
 from settings import CHARACTERS_A_PIECE, DEFAULT_VOCAB_SIZE
 
 THREADS = 4  # fixed: with another number the model's scores, and the model, would differ
@@ -124,14 +124,25 @@ def encode(model: bytes, lines: List[str], reserved: Set[str]) -> List[str]:
     ]
 
 
-def training_text(sides: Dict[str, List[str]], vocabulary: str) -> Dict[str, List[str]]:
-    """{file name of a model: lines to train it on}: one for both sides where the vocabulary is joint, else one each.
+def cut_lines(lines: List[str], kinds: Sequence[str], reserved: Set[str]) -> List[str]:
+    """Lines of columns with TABs between them as symbols with blanks between them; reserved ones become ``<unk>``."""
+    found = []
+    for line in lines:
+        parts = [cut(text, kind) for text, kind in zip(line.split("\t"), kinds)] if line.strip() else []
+        known = [[UNKNOWN if symbol in reserved else symbol for symbol in symbols] for symbols in parts]
+        found.append(f" {COLUMN} ".join(" ".join(symbols) for symbols in known))
+    return found
+
+
+def training_text(sides: Dict[str, List[str]], models: Dict[str, str]) -> Dict[str, List[str]]:
+    """{file name of a model: lines to train it on}.
 
     Args:
         sides: {side: training lines}, the source first
+        models: {side: name of its model}, one for both where the vocabulary is joint
     """
     texts: Dict[str, List[str]] = {}
-    for side, name in sentencepiece_files(sides, vocabulary == "joint").items():
+    for side, name in models.items():
         texts.setdefault(name, []).extend(sides[side])
     return texts
 

@@ -1,5 +1,6 @@
 """Scores translations: BLEU, chrF and TER of sacrebleu, error rates of lines, characters and symbols, with 95 %
-intervals and signatures; of two and more, every one is tested against the first (paired bootstrap, 1,000 resamples, seed 12345).
+intervals and signatures; of two and more, every one is tested against the first (paired bootstrap, 1,000 resamples,
+seed 12345).
 
 The measure of tutorials on Multi30k (case and tokenisation left out of account) is --lowercase: reference and
 translation are lower-cased, then BLEU cuts both by --tokenize (13a where nothing is given; none: text that is tokenised
@@ -30,7 +31,7 @@ def main() -> None:
     parser.add_argument(
         "--metric", metavar="NAME[,NAME]", default="bleu,chrf,ter",
         help=f"what is scored, in this order: {', '.join(scoring.METRICS)} (default: bleu,chrf,ter). wer: lines that "
-        "differ from the reference; cer, ser: edits over characters, over symbols that blanks separate, of the reference",
+        "differ from the reference; cer, ser: edits over its characters, over its symbols, which blanks separate",
     )  # fmt: skip
     parser.add_argument("--characters", action="store_true", help="wer and cer as well")
     parser.add_argument("--symbols", action="store_true", help="wer and ser as well")

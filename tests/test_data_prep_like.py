@@ -103,33 +103,35 @@ def test_what_contradicts_the_old_folder_is_an_error(ready, texts, tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("case", ["words", "script", "rare"])
-def test_a_split_of_which_most_is_unknown_is_a_warning(texts, case, tmp_path, capfd):
+def test_a_split_of_which_most_is_unknown_is_an_error(texts, case, tmp_path):
     """With what it may be: words that are one symbol, text in another script, a dictionary that is too small."""
     given = ["--source", "zh-Hans", "--target", "fr", "--out", tmp_path, "--set", "x"]
     if case == "words":
         (tmp_path / "x.tsv").write_text("".join(f"{n:04}\t{' '.join(f'{n:04}')}\n" for n in range(80)))
         given += ["--tsv", tmp_path / "x.tsv", "--segmentation", "none", "--vocabulary", "separate"]
-        said = "test, zh-Hans: 100% of the symbols are unknown: --segmentation none takes what stands between blanks"
+        said = "test, zh-Hans: 4 of 4 symbols are unknown: --segmentation none takes what stands between blanks"
     elif case == "script":
         for language in ("zh-Hans", "fr"):
             (tmp_path / f"greek.{language}").write_text("Ολα τα σκυλιά\nτρέχουν\n")
         given += ["--train", texts / "old/train", "--test", tmp_path / "greek"]
-        said = r"test, fr: \d\d% of the symbols are unknown: is it of the same languages and script as the training"
+        said = r"test, zh-Hans: \d+ of \d+ symbols are unknown: is it of the same languages and script as the training"
     else:
         given += ["--from", texts / "old", "--segmentation", "char", "--min-count", 900]
-        said = r"valid, fr: \d\d% of the symbols are unknown: --min-count 900 leaves too few symbols; lower it"
-    prepared(*given)
-    assert re.search(f"^data-prep: warning: {said}", capfd.readouterr().err, re.M)
+        said = r"train, zh-Hans: [0-9,]+ of [0-9,]+ symbols are unknown: --min-count 900 leaves too few symbols; lower it"
+    with pytest.raises(ValueError, match=f"^{said}"):
+        prepared(*given)
+    assert not [*tmp_path.glob("*-fr")]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("soon")
-def test_a_training_text_of_which_all_is_unknown_is_an_error(texts, tmp_path):
-    given = ["--source", "zh-Hans", "--target", "fr", "--from", texts / "old", "--out", tmp_path]
-    message = "^train, zh-Hans: each of its [0-9,]+ symbols is unknown: --min-count 100000 leaves too few symbols"
-    with pytest.raises(ValueError, match=message):
-        prepared(*given, "--segmentation", "none", "--min-count", 100000)
-    assert not (tmp_path / "old.zh-Hans-fr").exists()
+def test_a_split_of_which_much_is_unknown_is_a_warning(tmp_path, capfd):
+    (tmp_path / "train.tsv").write_text("".join(f"{a} {b}\tx\n" for a in "abc" for b in "abc"))
+    (tmp_path / "test.tsv").write_text("b b b d d\tx\nc c a\tx\na d d\tx\n")
+    prepared("--source", "de", "--target", "en", "--out", tmp_path, "--train", tmp_path / "train.tsv", "--valid-size", 1,
+             "--test", tmp_path / "test.tsv", "--segmentation", "none")  # fmt: skip
+    said = "test, de: 36% of the symbols are unknown: --segmentation none takes what stands between blanks"
+    assert re.search(f"^data-prep: warning: {said}", capfd.readouterr().err, re.M)
 
 
 # Names of files

@@ -74,7 +74,7 @@ def damage(name):
         (None, ["--test-size", "5"], r"--test-size: got 5, but test is .*test; leave one out"),
         (None, ["--test", "x"], r"--from: finds valid and test itself"),
         (None, ["--tsv", "x"], r"give the text by exactly one of --from DIR, --train PREFIX, --tsv FILE"),
-        (None, ["--columns", "1,1"], r"--columns: only with --tsv"),
+        (None, ["--columns", "1,1"], r"--columns: only of tables, whose names end in .tsv or .tsv.gz, and with --tsv"),
         (None, ["--set", "../x"], r"--set: got '../x'; use letters"),
         (None, ["--from", "no such"], r"--from: no folder 'no such'"),
         (None, ["--out", "co:lon"], r"--out: got 'co:lon'; fairseq takes ':' for the end of a path; name another"),

@@ -17,7 +17,7 @@ import hashlib
 import json
 import unicodedata
 from pathlib import Path
-from typing import Any, Collection, Dict, Final, List, Set
+from typing import Any, Collection, Dict, Final, List, Sequence, Set
 
 DATA_FILE = "data.json"
 FORMAT = 2
@@ -30,9 +30,9 @@ FEATURES = "features"
 NORMALIZATIONS = ("NFC", "NFD", "none")
 NORMALIZATION: Final = "NFC"
 COLUMN = "<tab>"
-"""Symbol between the columns of a source."""
+"""Symbol between the columns of a source, which is TAB in text."""
 BLANK = "▁"
-"""What sentencepiece puts at the beginning of a word."""
+"""What sentencepiece puts at the beginning of a word; between characters, a blank."""
 UNKNOWN = "<unk>"
 RESERVED = {"<s>", "<pad>", "</s>", UNKNOWN}
 """Symbols of fairseq's own, which no text holds once it is prepared."""
@@ -95,14 +95,17 @@ def is_tag(piece: str) -> bool:
     return piece.startswith("<2") and piece.endswith(">")
 
 
-def reserved_symbols(tagged: Collection[str] = ()) -> Set[str]:
-    """Symbols that no text may hold: fairseq's own, and the tags of the languages in ``tagged``."""
-    return RESERVED | {tag(language) for language in tagged}
+def reserved_symbols(tagged: Collection[str] = (), columns: int = 1) -> Set[str]:
+    """Symbols that no text may hold: fairseq's own, the tags of the languages in ``tagged``, and what stands between
+    several columns."""
+    return RESERVED | {tag(language) for language in tagged} | ({COLUMN} if columns > 1 else set())
 
 
 def normalize(line: str, form: str = NORMALIZATION) -> str:
     """The form of all text: one blank for white space of any kind, none at the ends, and one of ``NORMALIZATIONS``."""
-    return " ".join((line if form == "none" else unicodedata.normalize(form, line)).split())
+    if form in ("NFC", "NFD"):
+        line = unicodedata.normalize("NFD" if form == "NFD" else "NFC", line)
+    return " ".join(line.split())
 
 
 # Segmentation: "bpe", or what each column of the source, and the target, is cut into: "char,features:none"
@@ -123,6 +126,34 @@ def kinds(segmentation: str, side: str) -> List[str]:
 def reads_back(segmentation: str) -> bool:
     """Whether source pieces become text as target pieces do. Where they do not, logs of fairseq show source pieces."""
     return ":" not in segmentation
+
+
+def cut(text: str, kind: str) -> List[str]:
+    """Symbols of normalised text of one column, where no sentencepiece model cuts it; :func:`put_together` inverts it.
+
+    Args:
+        kind: ``char``: every character (code point) is a symbol, a blank ``▁`` and what is ``▁`` in the text ``▁▁``;
+            ``features``: what semicolons separate, in brackets: ``N;PL`` gives ``[N]``, ``[PL]``, which no character
+            is; ``none``: what blanks separate.
+    """
+    if kind == "char":
+        return [_CHARACTERS.get(character, character) for character in text]
+    if kind == FEATURES:
+        return [f"[{'▁'.join(feature.split())}]" for feature in text.split(";") if feature.strip()]
+    return text.split()
+
+
+def put_together(symbols: Sequence[str], kind: str) -> str:
+    """Text of the symbols of one column, see :func:`cut`."""
+    if kind == "char":
+        return "".join(_SYMBOLS.get(symbol, symbol) for symbol in symbols)
+    if kind == FEATURES:
+        return ";".join(symbol.removeprefix("[").removesuffix("]").replace(BLANK, " ") for symbol in symbols)
+    return " ".join(symbols)
+
+
+_CHARACTERS = {" ": BLANK, BLANK: BLANK * 2}
+_SYMBOLS = {symbol: character for character, symbol in _CHARACTERS.items()}
 
 
 def is_segmentation(text: str) -> bool:

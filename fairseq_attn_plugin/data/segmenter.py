@@ -1,20 +1,35 @@
 """From raw text to the pieces that a model reads, and back, by what a data folder says."""
 
+import unicodedata
 from pathlib import Path
 from typing import List, Optional
 
 from sentencepiece import SentencePieceProcessor
 
-from .data_folder import BLANK, UNKNOWN, normalize, read_data_settings, reserved_symbols, tag
+from .data_folder import (
+    BLANK,
+    COLUMN,
+    NORMALIZATION,
+    UNKNOWN,
+    cut,
+    kinds,
+    normalize,
+    put_together,
+    read_data_settings,
+    reads_back,
+    reserved_symbols,
+    tag,
+)
 
 
 class Segmenter:
     """Text of one side → pieces, and pieces → text. What fairseq calls a ``bpe``.
 
-    Text is in NFC, white space of any kind is one blank; then it is cut by sentencepiece, or at the blanks where the
-    segmentation is ``none``. Characters that the model has never seen are one unknown piece where they stand side by
-    side. Symbols of fairseq's own and target-language tags that stand in the text are unknown, too. ``▁`` in the text
-    is a blank to sentencepiece.
+    Text is in NFC, or as the folder says, white space of any kind is one blank; then it is cut by sentencepiece, or as
+    :func:`.data_folder.cut` says. What sentencepiece has never seen is one unknown piece where it stands side by side.
+    Symbols of fairseq's own and target-language tags that stand in ready symbols are unknown, too. ``▁`` in the text is
+    a blank to sentencepiece. A source of several columns has a TAB between them in the text, and ``<tab>`` in the
+    pieces. Text of pieces is in NFC, unless the folder's is as it was given.
 
     Args:
         folder: data folder or model's folder, see :func:`.data_folder.read_data_settings`.
@@ -30,13 +45,13 @@ class Segmenter:
             raise ValueError(f"side: got {side!r}; choose from source, target")
         settings = read_data_settings(folder)
         self.segmentation: str = settings["segmentation"]
+        self.kinds = kinds(self.segmentation, side)
+        self.normalization: str = settings.get("normalization", NORMALIZATION)
         self.targets: List[str] = settings["targets"]
         self._tagged = settings["tag_target"] and side == "source"
-        self._reserved = reserved_symbols(self.targets if self._tagged else ())
-        self._model = None
-        if self.segmentation != "none":
-            path = Path(folder) / settings["sentencepiece"][settings[side]]
-            self._model = SentencePieceProcessor(model_proto=path.read_bytes())
+        self._reserved = reserved_symbols(self.targets if self._tagged else (), len(self.kinds))
+        name = settings["sentencepiece"].get(settings[side])
+        self._model = SentencePieceProcessor(model_proto=Path(folder, name).read_bytes()) if name else None
         self.target = target
 
     @property
@@ -71,12 +86,26 @@ class Segmenter:
         return [tag(target)]
 
     def pieces(self, text: str) -> List[str]:
-        """Pieces of a text, without the prefix; of a blank one none."""
-        text = normalize(text)
-        if self._model is None:
-            pieces = text.split()
-        else:
-            pieces = self._model.encode(text, out_type=str)
+        """Pieces of a text, without the prefix; of a blank one none.
+
+        Raises:
+            ValueError: the text has another number of columns than the source.
+        """
+        if not text.strip():
+            return []
+        columns = text.split("\t") if len(self.kinds) > 1 else [text]
+        if len(columns) != len(self.kinds):
+            raise ValueError(
+                f"{text!r}: {len(columns)} columns by tabs, and the source has {len(self.kinds)} "
+                f"({', '.join(self.kinds)}); give each line as many"
+            )
+        pieces: List[str] = []
+        for number, (column, kind) in enumerate(zip(columns, self.kinds)):
+            pieces += [COLUMN] * (number > 0) + self._column(normalize(column, self.normalization), kind)
+        return pieces
+
+    def _column(self, text: str, kind: str) -> List[str]:
+        pieces = cut(text, kind) if self._model is None else self._model.encode(text, out_type=str)
         return [UNKNOWN if piece in self._reserved else piece for piece in pieces]
 
     def encode(self, text: str) -> str:
@@ -86,8 +115,34 @@ class Segmenter:
 
     def decode(self, pieces: str) -> str:
         """Text of pieces with blanks between them."""
-        return pieces if self._model is None else "".join(pieces.split(" ")).replace(BLANK, " ").strip()
+        if self._model is not None:
+            text = "".join(pieces.split(" ")).replace(BLANK, " ").strip()
+        else:
+            columns = pieces.split(f" {COLUMN} ") if len(self.kinds) > 1 else [pieces]
+            texts = [put_together(column.split(" "), kind) for column, kind in zip(columns, self.kinds)]
+            text = "\t".join(texts).strip()
+        return text if self.normalization != "NFD" else unicodedata.normalize("NFC", text)
 
     def starts_word(self, piece: str) -> bool:
-        """Whether a blank, or the beginning of the text, is before ``piece``."""
-        return self._model is None or piece.startswith(BLANK)
+        """Whether a blank, or the beginning of the text, is before ``piece``, or in it where it is a character."""
+        if self._model is None:
+            return self.kinds[0] != "char" or piece == BLANK
+        return piece.startswith(BLANK)
+
+
+class SourcePieces(str):
+    """Source pieces with blanks between them, as a source dictionary puts them together for a log."""
+
+
+class RawText(Segmenter):
+    """Source text → pieces, and pieces of either side → text: source pieces are known by their type. Where they are cut
+    in another way than the target they stay pieces, so that a log can be read back."""
+
+    def __init__(self, folder, target: Optional[str] = None):
+        super().__init__(folder, "source", target)
+        self._target_side = Segmenter(folder, "target")
+
+    def decode(self, pieces: str) -> str:
+        if isinstance(pieces, SourcePieces):
+            return super().decode(pieces) if reads_back(self.segmentation) else str(pieces)
+        return self._target_side.decode(pieces)

@@ -92,11 +92,11 @@ def score(
         reference, systems, [name for name in wanted if name not in theirs], lowercase
     )
     if theirs:
-        signed, found = PairedTest(list(systems.items()), theirs, [list(reference)], "bs", RESAMPLES)()
+        their_signatures, found = PairedTest(list(systems.items()), theirs, [list(reference)], "bs", RESAMPLES)()
         values.update({name: [_numbers(result) for result in found[name]] for name in theirs})
-        signatures.update({name: str(value) for name, value in signed.items()})
-    return Scored(list(systems), len(reference), *({name: table[name] for name in wanted}
-                                                   for table in (values, signatures)))  # fmt: skip
+        signatures.update({name: str(value) for name, value in their_signatures.items()})
+    ordered, signed = {name: values[name] for name in wanted}, {name: signatures[name] for name in wanted}
+    return Scored(list(systems), len(reference), ordered, signed)
 
 
 def _numbers(result) -> Dict[str, float]:

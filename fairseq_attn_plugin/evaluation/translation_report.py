@@ -212,7 +212,8 @@ def notes(report: Dict[str, Any]) -> str:
     if chosen["value"] is not None:
         name = "BLEU" if chosen["metric"] == "bleu" else chosen["metric"]
         averaged = re.search(r"\| average ([1-9]\d*) \|", report["settings"])
-        why = f"; the model is the mean of the last {averaged[1]} epochs" if averaged else ", which chose the checkpoint"
+        why = ", which chose the checkpoint"
+        why = f"; the model is the mean of the last {averaged[1]} epochs" if averaged else why
         lines.append(f"Best {name} in validation (greedy): {chosen['value']:.2f}{why}.")
     steps = ", ".join(f"{name} {seconds:,}" for name, seconds in report["seconds of each step"].items())
     lines.append(f"Wall time in seconds: {steps}.")

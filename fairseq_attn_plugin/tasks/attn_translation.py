@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
 from fairseq import utils
-from fairseq.data import LanguagePairDataset
+from fairseq.data import Dictionary, LanguagePairDataset
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 from omegaconf import II
 
-from ..data.data_folder import UNKNOWN, dictionary_file, read_data_settings
-from ..data.segmenter import Segmenter
+from ..data.data_folder import NORMALIZATION, UNKNOWN, dictionary_file, kinds, read_data_settings
+from ..data.segmenter import RawText, Segmenter, SourcePieces
 from ..evaluation import metrics
 from ..processes import check_that_they_have_met
 from .attention_report import ReportsAttention, report_attention_field
@@ -25,13 +25,20 @@ from .validation_search import validation_search
 logger = logging.getLogger(__name__)
 
 # What a model was trained on: saved with its checkpoints, and a data folder that differs is an error.
-IDENTITY = ("source", "target", "targets", "tag_target", "segmentation", "sha256")
+IDENTITY = ("source", "target", "targets", "tag_target", "segmentation", "normalization", "sha256")
 SCORES = [metrics.CorpusScore(name) for name in ("bleu", "chrf")]
 SUMS = {score.name: [f"_translation_{score.name}_{i}" for i in range(score.size)] for score in SCORES}
 SYMBOL_SUMS = [f"_translation_{name}" for name in ("correct", "sentences", "distance", "length")]
 BETTER = {"bleu": "higher", "chrf": "higher", "exact_match": "higher", "error_rate": "lower"}
 LOSSES = ("loss", "nll_loss", "ppl")
 NEVER = "\ufffe"  # no character: what is unknown in a reference is in no hypothesis
+
+
+class SourceDictionary(Dictionary):
+    """fairseq's, whose texts are known as those of the source where they are decoded."""
+
+    def string(self, *args, **kwargs):
+        return SourcePieces(super().string(*args, **kwargs))
 
 
 @dataclass
@@ -87,10 +94,11 @@ class AttnTranslationTask(EverySentence, TypedLines, ReportsAttention, Translati
         super().__init__(cfg, src_dict, tgt_dict)
         self.folder = _folders(cfg.data)[0]
         self.settings = read_data_settings(self.folder)
-        self.segmenter = Segmenter(self.folder, "source", cfg.translate_to)
+        self.segmenter = RawText(self.folder, cfg.translate_to)
         self._decode_target = Segmenter(self.folder, "target").decode
         self.state.merge_state_dict({"translation": _identity(self.settings)})
         self._search = validation_search(cfg, "translation_valid", least_beam=0)
+        self._target_kind = kinds(self.settings["segmentation"], "target")[0]
         self._restored = False
         self._generator = None
         self._signatures_logged = False
@@ -110,11 +118,8 @@ class AttnTranslationTask(EverySentence, TypedLines, ReportsAttention, Translati
                     f"{settings['source']}-{settings['target']}; leave the option out, or give another data folder"
                 )
             setattr(cfg, option, settings[name])
-        dictionaries = [
-            cls.load_dictionary(os.path.join(folders[0], dictionary_file(language)))
-            for language in (settings["source"], settings["target"])
-        ]
-        return cls(cfg, *dictionaries)
+        source, target = (os.path.join(folders[0], dictionary_file(settings[side])) for side in ("source", "target"))
+        return cls(cfg, SourceDictionary.load(source), cls.load_dictionary(target))
 
     def load_state_dict(self, state_dict: Dict[str, Any]):
         """Checks that a checkpoint is of this data folder; called once for each of an ensemble."""
@@ -199,7 +204,7 @@ class AttnTranslationTask(EverySentence, TypedLines, ReportsAttention, Translati
         """Names of what validation logs beside the loss."""
         if not self.cfg.translation_valid_beam:
             return []
-        return list(BETTER) if self.settings["segmentation"] in ("char", "none") else [score.name for score in SCORES]
+        return list(BETTER) if self._target_kind in ("char", "none") else [score.name for score in SCORES]
 
     def valid_step(self, sample, model, criterion):
         """Loss, and the statistics behind the scores: every sentence is decoded once."""
@@ -229,7 +234,7 @@ class AttnTranslationTask(EverySentence, TypedLines, ReportsAttention, Translati
 
     def _symbols(self, text: str) -> List[str]:
         """What the error rate counts: characters, or what blanks separate."""
-        return list(text.replace(UNKNOWN, "\ufffd")) if self.settings["segmentation"] == "char" else text.split()
+        return list(text.replace(UNKNOWN, "\ufffd")) if self._target_kind == "char" else text.split()
 
     def _log_signatures(self):
         if not self._signatures_logged:
@@ -268,11 +273,13 @@ def _check_path(data: str):
 
 
 def _identity(settings: Dict[str, Any]) -> Dict[str, Any]:
-    return {name: settings[name] for name in IDENTITY}
+    return {name: {"normalization": NORMALIZATION, **settings}[name] for name in IDENTITY}
 
 
 def _check_identity(theirs: Dict[str, Any], who: str, ours: Dict[str, Any], folder: str, remedy: str = ""):
     """Raises a ValueError where a data folder is not the one that a checkpoint, or another folder, goes with."""
+    if isinstance(theirs, dict):
+        theirs = {"normalization": NORMALIZATION, **theirs}  # which checkpoints of older versions do not name
     for name in IDENTITY:
         if not isinstance(theirs, dict) or name not in theirs:
             raise ValueError(f"{who}: what it says of its data lacks {name}: it is damaged; use another")

@@ -4,6 +4,7 @@ from typing import Any, List
 
 from fairseq.tasks import FairseqTask
 
+from ..data.data_folder import kinds
 from ..data.segmenter import Segmenter
 
 
@@ -51,6 +52,8 @@ class ConstraintSegmenter(Segmenter):
     def __init__(self, folder, dictionary):
         super().__init__(folder, "target")
         self._dictionary = dictionary
+        if len(kinds(self.segmentation, "source")) > 1:
+            raise ValueError("--constraints: TAB separates them from the source, and its columns; leave the option out")
 
     def encode(self, text: str) -> str:
         """Pieces with blanks between them.
