@@ -281,10 +281,12 @@ def likely_reason(side: str, settings: Settings) -> str:
 
 
 def check_known(splits: Dict[str, dict], settings: Settings) -> None:
-    """Raises: ValueError where a side of a split is unknown for the most part: half of its symbols, or many in nearly
-    every line"""
+    """Raises: ValueError where the source of a split, or a side of the training text, is unknown for the most part:
+    half of its symbols, or many in nearly every line"""
     for split, values in splits.items():
         for side, share in unknown_shares(values).items():
+            if side != settings.source and split != "train":
+                continue  # it is said, but a model can still be tried on it
             lines = values[side]["lines with unknown"] / max(values["lines"], 1)
             if share > HALF or (share >= MOST and lines >= NEARLY_ALL):
                 raise ValueError(

@@ -183,8 +183,8 @@ def read_corpus(args, languages: Sequence[str]) -> RawCorpus:
         train, valid, tests = prefixes_in(args.from_, languages)
     given = {"train": train, "valid": valid}
     given.update((f"test{number or ''}", prefix) for number, prefix in enumerate(tests))
-    usual = args.columns == [[number + 1] for number in range(len(languages))]
-    of = "" if usual else ":" + ",".join("+".join(map(str, each)) for each in args.columns)
+    usual = [[number + 1] for number in range(len(languages))]
+    of = ":" + ",".join("+".join(map(str, each)) for each in args.columns) if args.columns not in (None, usual) else ""
     if args.tsv:
         corpus.lines["train"], _, corpus.sha256[f"tsv{of}"] = read_table(args.tsv, args.columns, languages)
         corpus.origin["train"] = str(args.tsv)

@@ -9,7 +9,7 @@
 #                      --user-dir DIR, of a score of your own, also to fairseq-generate
 #   UPDATES=N          of the training, over which the learning rate falls to zero; unset: 6000. More text wants more
 #   AVERAGE=N          the model is the mean of the last N epochs, the last of which may be a part of one; 0: the checkpoint
-#                      with the best BLEU in validation
+#                      with the best BLEU in validation, of words (docs/transduction.md) with the most exact matches
 #   BEAM=N             of the decoding; unset: 5
 #   SPLITS="test"      what is decoded and scored; unset: every test set. To choose settings, SPLITS=valid
 #   NPROC=N            processes that train together, see train_distributed.sh; unset: 1

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import List, Sequence
 
-from data_folder import DATA_FILE, describe_checkpoint, dictionary_file, model_files, sha256, tests_of
+from data_folder import DATA_FILE, describe_checkpoint, dictionary_file, measure, model_files, sha256, tests_of
 
 RECIPE = (
     "--optimizer adam --lr 0.002 --lr-scheduler polynomial_decay --clip-norm 1.0 "
@@ -59,7 +59,8 @@ def train(data: str, updates: str, average: str, *words: str) -> List[str]:
     """
     arch = value_of("--arch", words, OURS[1])
     logs_bleu = value_of("--task", words, TASK) == TASK or "--eval-bleu" in words
-    metric = value_of("--best-checkpoint-metric", words, "bleu" if logs_bleu else "loss")
+    best = measure(read_settings(data)) if value_of("--task", words, TASK) == TASK else "bleu"
+    metric = value_of("--best-checkpoint-metric", words, best if logs_bleu else "loss")
     options = ["--task", TASK, *model_options(arch, data), *RECIPE, "--max-update", updates]
     options += "--log-format json --log-interval 200 --save-interval-updates 2000 --keep-interval-updates 1".split()
     options += ["--warmup-updates", str(min(WARM_UP, int(updates) // 10))]

@@ -80,6 +80,8 @@ LONG = {
     ("docs/tools.md", "convert_fairseq_lstm.sh"): NEEDS_A_MODEL,
     ("docs/from-fairseq-lstm.md", "convert_fairseq_lstm.sh"): NEEDS_A_MODEL,
     ("docs/translation.md", "nmt.sh"): TRAINS,
+    ("docs/transduction.md", "nmt.sh"): TRAINS,
+    ("docs/transduction.md", "translate.sh"): NEEDS_A_MODEL,
     ("docs/translation.md", "--lowercase"): NEEDS_A_MODEL,
     ("docs/translation.md", "fairseq-generate"): TRAINS,
     ("docs/translation.md", "--finetune-from-model"): "trains for minutes; test_data_prep_like.py goes on with a model",

@@ -1,5 +1,6 @@
 """scripts/nmt_options.py: what nmt.sh trains, averages, takes along and decodes."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -65,6 +66,12 @@ def test_the_metric_is_one_that_the_task_logs(data):
     assert [metric(), metric("--task", "translation"), metric("--task=translation", "--eval-bleu")] == [
         "bleu", "loss", "bleu",
     ]  # fmt: skip
+    said = json.loads((data / "data.json").read_text())
+    (data / "data.json").write_text(json.dumps({**said, "measure": "exact_match"}))
+    assert [metric(), metric("--task", "translation"), metric("--best-checkpoint-metric=loss")] == [
+        "exact_match", "loss", "loss",
+    ]  # fmt: skip
+    assert "--maximize-best-checkpoint-metric" in nmt_options.train(data, "9", "0")
 
 
 def test_embeddings_are_shared_as_far_as_the_dictionaries_are(data):
