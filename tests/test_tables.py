@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import sys
 import unicodedata
 from pathlib import Path
@@ -17,6 +18,7 @@ from settings import make_parser  # noqa: E402
 
 from fairseq_attn_plugin.data import data_folder  # noqa: E402
 from fairseq_attn_plugin.data.segmenter import RawText, Segmenter, SourcePieces  # noqa: E402
+from fairseq_attn_plugin.evaluation import translation_report  # noqa: E402
 
 ROWS = [
     ("dog", "dogs", "N;PL"), ("go", "went", "V;PST"), ("a▁b", "a b", "N;[x]"), ("ice cream", "ice creams", "N;PL"),
@@ -84,7 +86,7 @@ def test_columns_reach_the_dictionary_and_come_back(programs, monkeypatch, tmp_p
     with pytest.raises(ValueError, match="^'go': 1 columns by tabs, and the source has 2 .char, features."):
         source.encode("go")
     other = ["--columns", "3+1,2", "--source-segmentation", "features,char"]
-    again = prepared(tmp_path, *tables(tmp_path, test=test), *INFLECTION, *other)
+    again = prepared(tmp_path, *tables(tmp_path, valid=ROWS[1:2], test=test), *INFLECTION, *other)
     assert (again / "text/test.lemma").read_text() == "N;SG\tgo\nV;PST\tgo\n", "other columns make it anew"
 
 
@@ -130,3 +132,40 @@ def test_mistakes_are_one_line(case, tmp_path, monkeypatch):
         prepared(tmp_path, *tables(tmp_path, train=rows or ROWS * 3), *CUT, *options)
     assert message in str(raised.value) and "\n" not in str(raised.value)
     assert not [*tmp_path.glob("x.lemma-form")]
+
+
+@pytest.mark.slow
+def test_words_are_trained_decoded_and_reported(programs, command, monkeypatch, tmp_path):
+    """The log of fairseq-generate has source pieces, as they are cut in another way, and text; the report has rates."""
+    monkeypatch.setattr(sys, "executable", str(programs / "bin" / "python"))
+    data = prepared(tmp_path, *tables(tmp_path), *INFLECTION, "--disjoint", "none")
+    options = (
+        "--task attn_translation --arch attn_lstm --encoder-embed-dim 8 --encoder-hidden-size 8 --decoder-embed-dim 8 "
+        "--decoder-hidden-size 8 --bridge linear --optimizer adam --lr 0.05 --batch-size 8 --no-epoch-checkpoints"
+    )
+    chosen = "--best-checkpoint-metric exact_match --maximize-best-checkpoint-metric"
+    run = tmp_path / "run"
+    log = command("train", data, options, chosen, "--max-epoch 2 --log-format json --save-dir", run) + command.stderr
+    assert '"valid_exact_match"' in log and '"valid_error_rate"' in log
+    printed = command("generate", data, "--task attn_translation --path", run / "checkpoint_best.pt",
+                      "--print-alignment soft --scoring sacrebleu")  # fmt: skip
+    assert "S-0\tg o <tab> [V] [PST]\n" in printed and "T-0\twent\n" in printed
+    (text,) = re.findall("^D-0\t[^\t]*\t(.*)$", printed, re.M)
+    (pieces,) = re.findall("^H-0\t[^\t]*\t(.*)$", printed, re.M)
+    assert text == Segmenter(data, "target").decode(pieces)
+
+    (run / "generate-test.txt").write_text(printed)
+    (run / "train.jsonl").write_text(
+        "num. shared model params: 9 (num. trained: 9)\n"
+        '{"epoch": 2, "valid_exact_match": "31.5", "valid_num_updates": "8"}\n'
+    )
+    (run / "train.log").write_text("$ fairseq-train\n")
+    (run / "seconds").write_text("train 5\n")
+    (run / "settings").write_text(f"data x | average 0 | train {chosen}\n")
+    said = translation_report.report_run(run, data, ["test"], Segmenter(data, "source").pieces)
+    assert said.startswith("|  | parameters | updates | training, minutes | test set | beam | WER | CER | BLEU |")
+    assert "Best exact_match in validation (greedy): 31.50, which chose the checkpoint." in said
+    assert "\nWER: lines that differ from the reference" in said and "\nWER: nrefs:1|bs:1000|seed:" in said
+    scores = json.loads((run / "report.json").read_text())["tests"]["test"]["systems"][0]
+    assert scores["WER"]["score"] == 100.0 * (text != "went")
+    assert (run / "attention-test.png").exists(), "pieces fit the weights"
