@@ -192,6 +192,9 @@ def check_segmentation(args) -> None:
     option = "--segmentation" if args.source_segmentation is None else "--source-segmentation"
     if len(source) != len(args.columns[0]):
         numbers = "+".join(map(str, args.columns[0]))
+        if args.like:
+            raise ValueError(f"--columns: got {numbers} for the source, which has {len(source)} of them in --like "
+                             f"{args.like} ({','.join(source)}); give as many, such as 1+3,2")  # fmt: skip
         raise ValueError(f"{option}: got '{','.join(source)}'; --columns has {numbers} for the source: give a "
                          "segmentation for each of them, such as char,features")  # fmt: skip
     for kind in source:

@@ -4,7 +4,9 @@
 # usage: bash scripts/nmt.sh --source de --target en [--from DIR | --train PREFIX | --tsv FILE] [PREPARE_OPTION ...]
 #          [-- OPTION ...]
 #   --from DIR ...     raw text, as data-prep/prepare_corpus.sh takes it; without it: Multi30k, which is downloaded
-#   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh: --segmentation unigram --vocab-size 4000
+#   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh: --segmentation unigram --vocab-size 4000; of tables of words
+#                      --train T.tsv --valid T.tsv --test T.tsv --columns 1+3,2 --source-segmentation char,features
+#                      --target-segmentation char --vocabulary joint
 #   OPTION             goes to fairseq-train, after the script's own ones: --dropout 0.4 --arch attn_gru_additive;
 #                      --user-dir DIR, of a score of your own, also to fairseq-generate
 #   UPDATES=N          of the training, over which the learning rate falls to zero; unset: 6000. More text wants more

@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def report_run(args) -> str:
-    pieces_of = Segmenter(args.data, "source").pieces
+    pieces_of = Segmenter(args.data, "source").logged_pieces
     return translation_report.report_run(args.out, args.data, args.splits, pieces_of)
 
 

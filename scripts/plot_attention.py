@@ -54,7 +54,7 @@ def maps(args) -> list:
     dictionary = dictionary_file(read_data_settings(args.data)["target"])
     word_pieces.check_symbols(sentences.values(), Path(args.data, dictionary))
     words = segmenter.segmentation in word_pieces.SEGMENTATIONS and not args.pieces
-    return [word_pieces.heat_map(*panel, segmenter.pieces, words) for panel in titled]
+    return [word_pieces.heat_map(*panel, segmenter.logged_pieces, words) for panel in titled]
 
 
 if __name__ == "__main__":

@@ -162,7 +162,7 @@ def test_words_are_trained_decoded_and_reported(programs, command, monkeypatch, 
     (run / "train.log").write_text("$ fairseq-train\n")
     (run / "seconds").write_text("train 5\n")
     (run / "settings").write_text(f"data x | average 0 | train {chosen}\n")
-    said = translation_report.report_run(run, data, ["test"], Segmenter(data, "source").pieces)
+    said = translation_report.report_run(run, data, ["test"], Segmenter(data, "source").logged_pieces)
     assert said.startswith("|  | parameters | updates | training, minutes | test set | beam | WER | CER | BLEU |")
     assert "Best exact_match in validation (greedy): 31.50, which chose the checkpoint." in said
     assert "\nWER: lines that differ from the reference" in said and "\nWER: nrefs:1|bs:1000|seed:" in said

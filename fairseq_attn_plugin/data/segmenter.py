@@ -108,6 +108,10 @@ class Segmenter:
         pieces = cut(text, kind) if self._model is None else self._model.encode(text, out_type=str)
         return [UNKNOWN if piece in self._reserved else piece for piece in pieces]
 
+    def logged_pieces(self, source: str) -> List[str]:
+        """Pieces of a source as a log of fairseq-generate shows it, see :class:`RawText`."""
+        return self.pieces(source) if reads_back(self.segmentation) else source.split()
+
     def encode(self, text: str) -> str:
         """Prefix and pieces with blanks between them; of a blank text nothing."""
         pieces = self.pieces(text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from ..data.data_folder import kinds, measure, read_data_settings, reads_back, reference_file
+from ..data.data_folder import kinds, measure, read_data_settings, reference_file
 from . import error_rates, plots, scoring, tables, whole_files, word_pieces
 from .generation_log import Sentence, read_generation_log
 from .training_log import read_training_log
@@ -42,15 +42,13 @@ def report_run(out, data, splits: Sequence[str], pieces_of: Callable[[str], List
     Args:
         out: folder with ``train.jsonl``, ``settings``, ``seconds`` and ``generate-<split>.txt``.
         data: the data folder.
-        pieces_of: text → source pieces.
+        pieces_of: source as the logs show it → its pieces.
     """
     out, settings = Path(out), read_data_settings(data)
     tests = read_run("", out).report["tests"] if (out / "report.json").exists() else {}
     report: Dict[str, Any] = {"source": settings["source"], "target": settings["target"], **training(out)}
     report["tests"] = tests
     words = settings["segmentation"] in word_pieces.SEGMENTATIONS
-    if not reads_back(settings["segmentation"]):
-        pieces_of = str.split
     for split in splits:
         log = out / f"generate-{split}.txt"
         reference = scoring.read_lines(reference_file(data, split, settings["source"]))
