@@ -90,7 +90,8 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         """Loads a trained model, or an ensemble, for decoding.
 
         Args:
-            model_name_or_path: folder of the model: checkpoint, dictionaries, sentencepiece models, ``data.json``.
+            model_name_or_path: folder of the model: checkpoint, dictionaries, sentencepiece models, ``data.json``; or a
+                list of such folders, whose models are decoded together.
             checkpoint_file: name of the checkpoint in it; several with colons between them.
             data_name_or_path: where the other files are, if not in the same folder.
             kwargs: values that replace those of the checkpoint's options.
@@ -101,9 +102,12 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
 
         Raises:
             OSError: the folder or the checkpoint is not there.
-            ValueError: the folder's files are damaged, or not those that the model was trained with.
+            ValueError: the folder's files are damaged, or not those that the model was trained with; models of several
+                folders whose text is cut into other pieces.
         """
-        return cls.load_pretrained(str(model_name_or_path), checkpoint_file, str(data_name_or_path), **kwargs)
+        several = isinstance(model_name_or_path, (list, tuple))
+        folders = list(map(str, model_name_or_path)) if several else str(model_name_or_path)
+        return cls.load_pretrained(folders, checkpoint_file, str(data_name_or_path), **kwargs)
 
 
 def _size(tensor: Any) -> str:

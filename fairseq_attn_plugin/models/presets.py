@@ -29,6 +29,21 @@ BAHDANAU: Dict[str, Any] = dict(
     readout_dim=500,
 )
 
+# for some thousands of words in letters: attn_lstm_multi30k made small, without feedback of the readout; much dropout,
+# for a training passes over its words dozens of times
+WORDS: Dict[str, Any] = dict(
+    encoder_embed_dim=128,
+    encoder_hidden_size=128,
+    encoder_direction="bi",
+    decoder_embed_dim=128,
+    decoder_hidden_size=256,
+    decoder_out_embed_dim=128,
+    attention_value_inputs="state,word",
+    input_feeding="off",
+    readout_inputs="state,word,context",
+    dropout=0.4,
+)
+
 PRESETS: Dict[str, Dict[str, Any]] = {
     # Luong et al. (2015) in one layer: the dataclass's own defaults
     "attn_lstm": {},
@@ -171,6 +186,10 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         readout_inputs="state,word,context",
         dropout=0.2,
     ),
+    # grapheme-to-phoneme: letters to phones
+    "attn_lstm_g2p": WORDS,
+    # inflection: letters and features of a lemma to letters
+    "attn_lstm_inflection": WORDS,
     # small and fast: no feedback, so that a target is one call of the recurrent kernel; large embeddings at the start
     # make a source position's own symbol stand out, so that it is found at its own position and not at a neighbour's
     "attn_lstm_reversal": dict(

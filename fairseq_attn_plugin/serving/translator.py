@@ -9,7 +9,7 @@ from argparse import Namespace
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from fairseq import hub_utils, utils
 from torch import nn
 
 from ..models.attn_rnn import AttnRNNModel
+from ..tasks.attn_translation import IDENTITY
 
 EOS = "</s>"
 END = re.compile(r"""[.!?…।؟]["'»”’)\]]*$""")
@@ -49,10 +50,11 @@ class Translation:
         source: pieces that the model read, tag and ``</s>`` included, in all S; of a split line those of all parts.
         target: pieces that it wrote, ``</s>`` included, in all T; of a split line those of all parts.
         attention: T×S, rows sum to one; None of an empty or a split line, of a model without attention, and where it
-            was not asked for.
+            was not asked for; of several models decoded together their mean.
         parts: how many parts the line was split into because it is too long for the model; 0 of an empty line.
         unknown: source pieces that the model does not know.
         cut: parts whose translation did not come to an end within the allowed length.
+        votes: models whose best hypothesis this is, of a ``Vote``; else 1.
     """
 
     text: str
@@ -63,6 +65,7 @@ class Translation:
     parts: int = 1
     unknown: int = 0
     cut: int = 0
+    votes: int = 1
 
 
 class Part(NamedTuple):
@@ -74,7 +77,8 @@ class Part(NamedTuple):
 
 
 class Translator(hub_utils.GeneratorHubInterface):
-    """Translates raw text with one model or an ensemble; ``from_pretrained`` makes it.
+    """Translates raw text with one model or an ensemble; ``from_pretrained`` makes it. In an ensemble
+    each next piece has the mean of the models' probabilities, as in ``fairseq-generate --path a.pt:b.pt``.
 
     ``translator.to("cuda")`` moves it to a GPU. Besides ``translate_lines`` there is what fairseq's interface has.
 
@@ -260,12 +264,51 @@ def _joined(done: List[Translation], joints: List[str]) -> Translation:
     )
 
 
-def load_pretrained(folder: str, checkpoint_file: str, data: str, **options) -> hub_utils.GeneratorHubInterface:
-    """Loads a trained model, or an ensemble: what ``AttnRNNModel.from_pretrained`` does, with its arguments."""
-    check_files(folder, checkpoint_file)
-    loaded = hub_utils.from_pretrained(folder, checkpoint_file, data, **options)
-    interface = Translator if hasattr(loaded["task"], "segmenter") else hub_utils.GeneratorHubInterface
-    return interface(loaded["args"], loaded["task"], loaded["models"])
+def load_pretrained(
+    folders: Union[str, Sequence[str]], checkpoint_file: str, data: str, **options
+) -> hub_utils.GeneratorHubInterface:
+    """Loads a trained model, or an ensemble: what ``AttnRNNModel.from_pretrained`` does, with its arguments.
+
+    Args:
+        folders: of one model, or of several, whose text must be cut into the same pieces.
+    """
+    folders = [folders] if isinstance(folders, str) else list(folders)
+    if not folders:
+        raise ValueError("no model given; give at least one folder")
+    for folder in folders:
+        check_files(folder, checkpoint_file)
+    loaded = [hub_utils.from_pretrained(folder, checkpoint_file, data, **options) for folder in folders]
+    for folder, other in zip(folders[1:], loaded[1:], strict=True):
+        _check_same_pieces(folders[0], loaded[0]["task"], folder, other["task"])
+    task = loaded[0]["task"]
+    interface = Translator if hasattr(task, "segmenter") else hub_utils.GeneratorHubInterface
+    return interface(loaded[0]["args"], task, [model for each in loaded for model in each["models"]])
+
+
+def _check_same_pieces(first: str, task, folder: str, other) -> None:
+    """Raises a ValueError where two models do not speak of the same pieces, so that no probability has a fellow."""
+    ours, theirs = (getattr(each, "settings", None) for each in (task, other))
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        different = [name for name in IDENTITY if ours.get(name) != theirs.get(name)]
+    else:
+        sides = {"source dictionary": "source_dictionary", "target dictionary": "target_dictionary"}
+        different = [name for name, side in sides.items() if getattr(task, side) != getattr(other, side)]
+        different += [] if type(task) is type(other) else ["task"]
+    if different:
+        raise ValueError(
+            f"{folder}: decoded together with {first}, but of other {_what(different[0], ours, theirs)}; "
+            "give models of one data folder, or let each decode alone and vote (--vote)"
+        )
+
+
+def _what(name: str, ours: Any, theirs: Any) -> str:
+    """What two models differ in; of short values both of them."""
+    if name == "sha256":
+        return "pieces (dictionaries or sentencepiece model)"
+    values = [each.get(name) for each in (theirs, ours)] if isinstance(ours, dict) and isinstance(theirs, dict) else []
+    if all(isinstance(value, (str, bool)) for value in values) and values:
+        return f"{name} ({values[0]}, not {values[1]})"
+    return name
 
 
 AttnRNNModel.load_pretrained = staticmethod(load_pretrained)
