@@ -1,0 +1,378 @@
+"""scripts/transduce.sh: the plan, the rule and the table; what it runs, skips and says, with stand-ins for preparing,
+training and decoding; and one small real run that is killed and started again."""
+
+import itertools
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fairseq_attn_plugin.evaluation import language_table
+from fairseq_attn_plugin.evaluation.language_table import Decoded, Language
+from fairseq_attn_plugin.experiments import transduction
+from fairseq_attn_plugin.serving.vote import winner
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = {"train": 8, "dev": 6, "test": 6}
+
+PREPARE = r"""#!/usr/bin/env bash
+echo "prepare $*" >>"$CALLS"
+while [ $# -gt 0 ]; do
+  case $1 in --set) set=$2 ;; --out) out=$2 ;; --valid) valid=$2 ;; --test) test=$2 ;; esac
+  shift
+done
+[ "${BREAK:-}" != "prepare $set" ] || { echo noise >&2; echo "error: $valid:3: no second column" >&2; exit 2; }
+data=$out/$set.letters-phones
+mkdir -p "$data/text"
+cp "$DATA_JSON"/* "$data"
+cut -f 1 "$valid" >"$data/text/valid.letters"; cut -f 2 "$valid" >"$data/text/valid.phones"
+cut -f 1 "$test" >"$data/text/test.letters"; cut -f 2 "$test" >"$data/text/test.phones"
+echo "$data"
+"""
+DECODE = r"""
+# decode DATA SPLIT FOLDER WRONG...: a log in which the words of these numbers are wrong
+decode() {
+  local number=0 line text data=$1 split=$2 folder=$3
+  shift 3
+  mkdir -p "$folder"
+  while IFS= read -r line; do
+    text=$line
+    case " $* " in *" $number "*) text="x $number" ;; esac
+    printf 'S-%s\ta\nT-%s\t%s\nH-%s\t-0.5\t%s\nD-%s\t-0.5\t%s\nP-%s\t-0.5 -0.5\n' \
+      $number $number "$line" $number "$text" $number "$text" $number
+    number=$((number + 1))
+  done <"$data/text/$split.phones" >"$folder/generate-$split.txt"
+  echo "Generate $split with beam=5: ok" >>"$folder/generate-$split.txt"
+}
+"""
+NMT = rf"""#!/usr/bin/env bash
+echo "nmt $OUT $UPDATES $BEAM $SPLITS $OMP_NUM_THREADS $*" >>"$CALLS"
+{DECODE}
+run=${{OUT##*/}} language=${{OUT%/*}}
+language=${{language##*/}}
+case ${{BREAK:-}} in
+  "train $language") echo "nmt.sh: train in $OUT failed: ValueError: --lr: got x (log: l)" >&2; exit 1 ;;
+  "hang $language") echo $$ >>"$CALLS.pids"; exec sleep 60 ;;
+  together) until [ "$(grep -c ^nmt "$CALLS")" -ge 2 ]; do sleep 0.05; done ;;
+esac
+mkdir -p "$OUT/model" "$OUT/checkpoints"
+echo "$run" >"$OUT/model/checkpoint.pt"
+case $run in base-seed1) wrong="0 1" ;; base-*) wrong="1" ;; additive-*) wrong="0 3" ;; *) wrong="0 1 2 3 4" ;; esac
+data=${{OUT%/*/*}}/data/$language.letters-phones
+decode "$data" valid "$OUT" $wrong
+decode "$data" test "$OUT" $wrong 5
+touch "$OUT/train.done"
+"""
+GENERATE = rf"""#!/usr/bin/env bash
+echo "generate $*" >>"$CALLS"
+{DECODE}
+data=$1
+while [ $# -gt 0 ]; do
+  case $1 in --results-path) folder=$2 ;; --gen-subset) split=$2 ;; --path) models=$2 ;; esac
+  shift
+done
+[ "${{BREAK:-}}" != "ensemble $split" ] || {{ echo 'RuntimeError: no memory' >&2; exit 1; }}
+case ${{folder##*/ensemble-}} in base) wrong="1" ;; base+additive) wrong="" ;; *) wrong="0 1 2" ;; esac
+decode "$data" "$split" "$folder" $wrong
+"""
+PYTHON = """#!/usr/bin/env bash
+exec "$PROGRAMS/bin/python" "$@"
+"""
+
+
+def write_tables(folder, languages, names="{}_{}.tsv"):
+    """A table per split: word TAB its letters, apart, in capitals."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ["".join(letters) for letters in itertools.product("abc", repeat=3)]
+    for language, (split, size) in itertools.product(languages, WORDS.items()):
+        start = sum(itertools.takewhile(lambda n: n != size, WORDS.values())) if split == "train" else 8
+        start = 14 if split == "test" else start
+        chosen = words[start : start + size] if split != "train" else words[:size]
+        text = "".join(f"{word}\t{' '.join(word.upper())}\n" for word in chosen)
+        (folder / names.format(language, split)).write_text(text)
+    return folder
+
+
+# The plan
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (["ady_train.tsv.gz", "ady_dev.tsv.gz", "ady_test.tsv", "README.md", "ady.txt"], "ady"),
+        (["a-b-train-high.tsv", "a-b-dev.tsv.gz", "a-b-test.tsv", "a-b-train-low.tsv"], "a-b"),
+        (["c_train.tsv", "c_dev.tsv", "c_test.tsv", "d_train.tsv"], "c"),
+    ],
+)
+def test_files_of_a_language(tmp_path, names, expected):
+    for name in names:
+        (tmp_path / name).touch()
+    size = "high" if expected == "a-b" else None
+    found = transduction.find_languages(tmp_path, expected, size)
+    assert {language: [path.name for path in paths] for language, paths in found.items()} == {expected: [
+        next(name for name in names if split in name and "low" not in name and name[0] == expected[0])
+        for split in transduction.SPLITS
+    ]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "names, wanted, message",
+    [
+        ([], None, "--from: {} has no files such as LANGUAGE_train.tsv, .* (or .tsv.gz); give the folder that has"),
+        (["a_train.tsv", "a_test.tsv"], None, "--from: a has no dev file; LANGUAGES= names those that are complete"),
+        (["a_train.tsv", "a_dev.tsv", "a_test.tsv"], "b", "LANGUAGES: got 'b'; choose from a"),
+        (["a_train.tsv", "a_dev.tsv", "a_test.tsv"], "a a", "LANGUAGES: got 'a' twice; name each once"),
+        (["a-train-low.tsv", "a-train-high.tsv", "a-dev.tsv", "a-test.tsv"], None,
+         "--from: a has a-train-high.tsv and a-train-low.tsv; SIZE= chooses from high, low"),
+        (["a_train.tsv", "a_dev.tsv", "a_dev.tsv.gz", "a_test.tsv"], None,
+         "--from: a has a_dev.tsv and a_dev.tsv.gz; leave one"),
+    ],
+)  # fmt: skip
+def test_files_that_lack_are_one_line(tmp_path, names, wanted, message):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError) as raised:
+        transduction.find_languages(tmp_path, wanted)
+    assert re.fullmatch(re.escape(message.format(tmp_path)).replace(r"\.\*", ".*"), str(raised.value))
+
+
+def test_modes_make_what_there_is():
+    from fairseq_attn_plugin.models.presets import PRESETS
+
+    for mode in transduction.MODES.values():
+        words = transduction.shared_options(mode, 3000)
+        assert words[words.index("--arch") + 1] in PRESETS and words[words.index("--save-interval-updates") + 1] == "300"
+        assert not any(language_table.JOINT in name or "-seed" in name for name in mode.members)
+
+
+# The rule and the table
+
+
+def language(name, wrong, ensembles, words=10):
+    """A language of ``words`` words: which of them each single model and each ensemble has wrong, in both splits."""
+    right = [f"{name} {number}" for number in range(words)]
+
+    def decoded(numbers):
+        return Decoded(["x" if number in numbers else text for number, text in enumerate(right)], [-1.0] * words)
+
+    splits = ("valid", "test")
+    singles = {split: {member: {seed: decoded(each) for seed, each in seeds.items()} for member, seeds in wrong.items()}
+               for split in splits}  # fmt: skip
+    together = {split: {names: decoded(each) for names, each in ensembles.items()} for split in splits}
+    return Language(name, dict.fromkeys(splits, right), singles, together)
+
+
+@pytest.fixture
+def languages():
+    return [
+        language("aa", {"m": {"1": [0, 1], "2": [1, 2]}, "n": {"1": [0], "2": [0]}}, {"n": [0], "n+m": [0, 3]}),
+        language("bb", {"m": {"1": [5], "2": [5]}, "n": {"1": [0, 1], "2": [1]}}, {"n": [1, 2], "n+m": [5]}),
+    ]
+
+
+def test_the_rule_takes_one_recipe_for_all_languages(languages):
+    assert language_table.order(languages, ["m", "n"]) == ["n", "m"], "12.5 % and 15 %"
+    assert language_table.candidates(["n", "m", "o"]) == ["n", "n+m", "n+m+o"]
+    assert language_table.choose(languages, ["n", "n+m"]) == "n", "of equal ones the smallest"
+    languages[1].ensembles["valid"]["n"].texts[3] = "x"
+    assert language_table.choose(languages, ["n", "n+m"]) == "n+m"
+
+
+def test_the_table(languages):
+    languages[1].ensembles["test"]["n+m"].texts[9] = "x"
+    languages[1].ensembles["valid"]["n"].texts[3] = "x"
+    found = language_table.results(languages, ["m", "n"], winner)
+    assert found["ensemble"] == ["n", "m"]
+    assert [row["ensemble"]["score"] for row in found["languages"]] == [20, 20] and found["mean"]["ensemble"]["score"] == 20
+    assert found["mean"]["members"] == {"m": 15, "n": 12.5} and found["languages"][1]["seeds"]["n"] == {"1": 20, "2": 10}
+    assert found["mean"]["words"] == 20
+    # of four models with like scores: word 0 of aa is wrong in three, 1 and 5 of bb in two, and n is first
+    assert [row["vote"]["score"] for row in found["languages"]] == [10, 10]
+    wrong = np.array([1, 0, 0, 1, *[0] * 6, *[0] * 5, 1, *[0] * 3, 1])
+    drawn = np.random.default_rng(12345).choice(20, size=(1000, 20), replace=True)
+    rates = np.sort(100 * wrong[drawn].mean(axis=1))
+    assert found["mean"]["ensemble"]["ci"] == pytest.approx((rates[974] - rates[25]) / 2)
+    text = language_table.markdown(found, ["1", "2"], ["cc"])
+    assert text.splitlines()[0] == "| language | words | m | n | vote | ensemble |"
+    assert re.search(r"^\| mean \| 20 \| 15.00 \| 12.50 \| 10.00 ± \S+ \| 20.00 ± \S+ \|\n\| cc \| – \| –", text, re.M)
+    assert "ensembles: n 20.00, n+m 15.00" in text and "Without cc, where a step failed." in text
+
+
+def test_how_far_the_trainings_are(tmp_path, capsys):
+    progress = runpy.run_path(str(ROOT / "scripts" / "transduce_progress.py"))
+    folders = [tmp_path / language / "base-seed1" for language in "abcd"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    (folders[0] / "train.done").touch()
+    (folders[1] / "train.jsonl").write_text('{"num_updates": "100"}\n{"valid_num_updates": "300"}\nloaded\n')
+    (folders[3].parent / "failed").touch()
+    assert progress["state"](folders, 1000) == (1, 3, 1300)
+    assert progress["line"](1, 3, 0.433, 7500) == "1 of 3 trainings, 43 % of the updates, about 2:05 h left"
+    assert progress["line"](0, 3, 0, float("inf")).endswith("0 % of the updates, time left is not known yet")
+
+
+# The script
+
+
+class Checkout:
+    """A copy of the scripts under a path with a space, with stand-ins for everything that takes long."""
+
+    def __init__(self, folder: Path, programs: Path):
+        self.root, self.out, self.calls_file = folder / "a b", folder / "out put", folder / "calls"
+        self.tables = write_tables(folder / "t", ["aa", "bb"])
+        self.env = dict(
+            OUT=self.out, VENV=self.root / "venv", CALLS=self.calls_file, PYTHONPATH=ROOT, PROGRAMS=programs,
+            DATA_JSON=folder / "json", PROGRESS="1",
+        )  # fmt: skip
+        (folder / "json").mkdir()
+        shutil.copytree(ROOT / "scripts", self.root / "scripts")
+        self.write("scripts/setup.sh", "#!/usr/bin/env bash\n")
+        self.write("scripts/nmt.sh", NMT)
+        self.write("data-prep/prepare_corpus.sh", PREPARE)
+        self.write("venv/bin/fairseq-generate", GENERATE)
+        self.write("venv/bin/python", PYTHON)
+        write_data_json(folder / "json")
+
+    def write(self, name: str, text: str):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def start(self, *args, **env):
+        return subprocess.Popen(
+            ["bash", str(self.root / "scripts" / "transduce.sh"), *map(str, args)], cwd="/", text=True,
+            env={**os.environ, **{name: str(value) for name, value in {**self.env, **env}.items()}},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, *args, **env):
+        process = self.start("--from", self.tables, *args, **env)
+        output, errors = process.communicate(timeout=120)
+        assert "Traceback" not in errors
+        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    def calls(self, verb=""):
+        lines = self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+        return [line for line in lines if line.startswith(verb)]
+
+
+def write_data_json(folder):
+    """What the stand-in for preparing gives to every language."""
+    from fairseq_attn_plugin.data import data_folder
+
+    for side in ("letters", "phones"):
+        (folder / data_folder.dictionary_file(side)).write_text("")
+    settings = data_folder.describe(folder, "letters", ["phones"], False, "none", {})
+    (folder / data_folder.DATA_FILE).write_text(json.dumps(settings))
+
+
+@pytest.fixture
+def checkout(tmp_path, programs):
+    return Checkout(tmp_path, programs)
+
+
+@pytest.mark.slow
+def test_everything_once_and_the_table(checkout):
+    env = dict(SEEDS="1 2", MEMBERS="additive base", UPDATES="030", JOBS="2")
+    result = checkout.run("--normalization", "nfc", "--", "--dropout", "0.3", BREAK="together", **env)
+    assert result.returncode == 0, result.stderr
+    prepared, trained, decoded = checkout.calls("prepare"), checkout.calls("nmt"), checkout.calls("generate")
+    assert (len(prepared), len(trained), len(decoded)) == (2, 8, 6)
+    assert f"--train {checkout.tables}/aa_train.tsv --valid {checkout.tables}/aa_dev.tsv" in "\n".join(prepared)
+    assert all(call.endswith("--normalization nfc") for call in prepared)
+    assert all(" 30 5 valid test 1 --train" in call and "--dropout 0.3" in call for call in trained)
+    one = next(call for call in trained if "aa/additive-seed2 " in call)
+    assert one.endswith("--dropout 0.3 --attention-score additive --attention-query previous --seed 2")
+    assert "--validate-interval-updates 3 " in one
+    models = [f"{checkout.out}/bb/{name}/model/checkpoint.pt" for name in
+              ("base-seed1", "base-seed2", "additive-seed1", "additive-seed2")]  # fmt: skip
+    assert sum(f"--path {':'.join(models)} --gen-subset test" in call for call in decoded) == 1
+    table = (checkout.out / "report.md").read_text()
+    assert table == result.stdout and "| aa | 6 | 50.00 | 41.67 | 50.00 ± 33.33 | 0.00 ± 0.00 |" in table
+    report = json.loads((checkout.out / "report.json").read_text())
+    assert report["ensemble"] == ["base", "additive"] and report["mean"]["ensemble"]["score"] == 0
+    assert re.search(r"transduce: 8 of 8 trainings|transduce: \d of 8 trainings", result.stderr)
+    calls = checkout.calls()
+    again = checkout.run("--normalization", "nfc", "--", "--dropout", "0.3", **env)
+    assert (again.returncode, again.stdout) == (0, result.stdout)
+    assert [call.split()[0] for call in checkout.calls()[len(calls) :]] == ["prepare", "prepare"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "broken, told",
+    [
+        ("prepare bb", "the data: error: {tables}/bb_dev.tsv:3: no second column"),
+        ("train bb", "base-seed1: nmt.sh: train in {out}/bb/base-seed1 failed: ValueError: --lr: got x"),
+    ],
+)
+def test_a_language_that_fails_is_reported_and_the_others_go_on(checkout, broken, told):
+    result = checkout.run(MEMBERS="base", BREAK=broken)
+    last = result.stderr.splitlines()[-1]
+    assert result.returncode == 1
+    assert last.startswith(f"transduce: bb failed: {told.format(tables=checkout.tables, out=checkout.out)}")
+    assert "| aa | 6 | 50.00 |" in result.stdout and "| bb | – |" in result.stdout
+    assert "bb" in json.loads((checkout.out / "report.json").read_text())["failed"]
+    mended = checkout.run(MEMBERS="base")
+    assert mended.returncode == 0 and "| bb | 6 | 50.00 |" in mended.stdout and "Without" not in mended.stdout
+
+
+@pytest.mark.slow
+def test_where_all_fails_there_is_no_table(checkout):
+    result = checkout.run(MEMBERS="base", BREAK="ensemble valid", LANGUAGES="aa")
+    assert result.returncode == 1 and result.stdout == ""
+    failed, last = result.stderr.splitlines()[-2:]
+    assert failed.startswith("transduce: aa failed: ensemble-base: transduce.sh: generate-valid in ")
+    assert "RuntimeError: no memory" in failed and last == "transduce.sh: every language failed"
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_nothing_at_work(checkout):
+    process = checkout.start("--from", checkout.tables, MEMBERS="base", BREAK="hang bb")
+    pids = Path(f"{checkout.calls_file}.pids")
+    while process.poll() is None and not (pids.exists() and pids.read_text().strip()):
+        time.sleep(0.05)
+    process.terminate()
+    process.communicate(timeout=20)
+    pid = int(pids.read_text())
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists():
+            break
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
+    done = checkout.run(MEMBERS="base")
+    assert done.returncode == 0 and len([call for call in checkout.calls("nmt") if "/aa/" in call]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words, env, message",
+    [
+        (("fr",), {}, "got 'fr'; choose from g2p, inflection"),
+        (("--from", ""), {}, "--from: not given; give the folder with LANGUAGE_train.tsv"),
+        (("--set", "x"), {}, "--set: the files are those of --from, and everything goes to OUT=; leave it out"),
+        (("--", "--seed", "3"), {}, "--seed: give SEEDS="),
+        (("--", "--max-update=3"), {}, "--max-update: give UPDATES="),
+        (("--", "--save-dir", "x"), {}, "--save-dir: checkpoints and logs are in the folder of the run"),
+        ((), {"MEMBERS": "base huge"}, "MEMBERS: got 'huge'; choose from base, additive, wide"),
+        ((), {"LANGUAGES": "xx"}, "LANGUAGES: got 'xx'; choose from aa, bb"),
+        ((), {"SEEDS": "1 x"}, "SEEDS: got 'x'; give numbers with blanks between them"),
+        ((), {"UPDATES": "0"}, "UPDATES: got '0'; give a number, 1 or more"),
+        ((), {"OUT": "/a:b"}, "OUT: got '/a:b'; fairseq takes : for the end of a path; set it to another folder"),
+    ],
+)
+def test_mistakes_are_one_line(checkout, words, env, message):
+    mode = () if not words or words[0].startswith("-") else words
+    process = checkout.start(*mode, "--from", checkout.tables, *(words if not mode else ()), **env)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (1, "") and len(errors.splitlines()) == 1
+    assert errors.startswith(f"transduce.sh: {message}") and not checkout.calls()
