@@ -5,8 +5,8 @@
 # usage: bash scripts/transduce.sh [MODE] --from DIR [PREPARE_OPTION ...] [-- OPTION ...]
 #   g2p                grapheme-to-phoneme: word TAB phones with blanks (the default)
 #   inflection         lemma TAB form TAB features;with;semicolons
-#   --from DIR         LANGUAGE_train.tsv, LANGUAGE_dev.tsv and LANGUAGE_test.tsv for each language; also with - for _, with
-#                      .gz, and with a size behind train (german-train-high.tsv.gz)
+#   --from DIR         LANGUAGE_train.tsv, LANGUAGE_dev.tsv and LANGUAGE_test.tsv for each language; also with - for _,
+#                      with .gz, and with a size behind train (german-train-high.tsv.gz)
 #   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh, after those of the mode: --normalization nfc
 #   OPTION             goes to every fairseq-train, after the script's own ones: --dropout 0.3
 #   LANGUAGES="ady vie"   unset: all of the folder
@@ -21,10 +21,10 @@
 #   OUT=DIR            where everything goes; unset: runs/transduce-<mode>
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 #
-# Members are put in the order of their WER in validation (mean over seeds and languages); of the ensembles of the best one,
-# of the best two, ... with all their seeds, the one with the lowest WER in validation is decoded in test: one recipe for all
-# languages. A language that fails is reported, and the others go on; the status is 1 then. Run again, it skips what is
-# finished and resumes a training that was stopped.
+# Members are put in the order of their WER in validation (mean over seeds and languages); of the ensembles of the best
+# one, of the best two, ... with all their seeds, the one with the lowest WER in validation is decoded in test: one
+# recipe for all languages. A language that fails is reported, and the others go on; the status is 1 then. Run again, it
+# skips what is finished and resumes a training that was stopped.
 set -euo pipefail
 
 MODES="g2p inflection"
@@ -44,7 +44,12 @@ script=transduce
 ask() { "$bin/python" -W ignore "$root/scripts/transduce.py" "$@"; }
 
 # fail LANGUAGE WHAT LOG: notes what went wrong; nothing more is done for this language.
-fail() { printf '%s: %s (log: %s)\n' "$2" "$(reason "$3")" "$3" >"$out/$1/failed"; }
+fail() {
+  local why
+  why=$(reason "$3")
+  case $why in *'(log: '*) ;; *) why+=" (log: $3)" ;; esac # nmt.sh names a log of its own
+  printf '%s: %s\n' "$2" "$why" >"$out/$1/failed"
+}
 
 failed() { [ -e "$out/$1/failed" ]; }
 
@@ -77,7 +82,8 @@ train_model() {
   words+=(-- "${train[@]}" "${training[@]}" "$@" --seed "$seed")
   settings="data $(sum "$(cat "$out/$language/data")/data.json") | updates $UPDATES | beam $BEAM | ${words[*]} | $NPROC"
   [ "$(cat "$run.done" 2>/dev/null || true)" != "$settings" ] || return 0
-  if (OUT=$run SPLITS="valid test" AVERAGE=0 tied bash "$root/scripts/nmt.sh" "${words[@]}") >/dev/null 2>"$run.log"; then
+  if (OUT=$run SPLITS="valid test" AVERAGE=0 tied bash "$root/scripts/nmt.sh" "${words[@]}") \
+    >/dev/null 2>"$run.log"; then
     printf '%s\n' "$settings" >"$run.done"
   else
     fail "$language" "${run##*/}" "$run.log"
@@ -97,7 +103,8 @@ decode_together() {
   mkdir -p -- "$folder"
   renew "$folder" "generate-$3" "${words[*]} | $(sum "${models[@]}")"
   (step "$folder" "generate-$3" "$bin/fairseq-generate" "$(cat "$out/$1/data")" --user-dir "$plugin" "${words[@]}" \
-    --path "$path" --gen-subset "$3" --results-path "$folder") 2>"$folder/$3.log" || fail "$1" "ensemble-$2" "$folder/$3.log"
+    --path "$path" --gen-subset "$3" --results-path "$folder") 2>"$folder/$3.log" ||
+    fail "$1" "ensemble-$2" "$folder/$3.log"
 }
 
 # for_each COMMAND WORD...: a job for each language; they are waited for.
@@ -112,7 +119,8 @@ await() { finish; started=(); }
 # read_plan: sets prepare, train, members, languages, and files, options by member and files by language.
 read_plan() {
   local printed line words
-  printed=$(ask plan "$mode" "$from" "$UPDATES" "${LANGUAGES:-}" "${MEMBERS:-}" "${SIZE:-}" 2>&1) || die "$(tail -n 1 <<<"$printed")"
+  printed=$(ask plan "$mode" "$from" "$UPDATES" "${LANGUAGES:-}" "${MEMBERS:-}" "${SIZE:-}" 2>&1) ||
+    die "$(tail -n 1 <<<"$printed")"
   while IFS= read -r line; do
     IFS=$'\t' read -ra words <<<"$line"
     case ${words[0]} in
@@ -148,6 +156,23 @@ train_all() {
 
 end_progress() { [ -z "$progress" ] || kill "$progress" 2>/dev/null || true; progress=; }
 
+# some_succeeded: ends the script where every language failed.
+some_succeeded() {
+  local language
+  for language in "${languages[@]}"; do failed "$language" || return 0; done
+  report_failures || true
+  die "every language failed"
+}
+
+# ask_rule VERB: names of ensembles; of one member there is but one.
+ask_rule() {
+  local printed
+  some_succeeded
+  if [ "${#members[@]}" -eq 1 ]; then echo "${members[0]}"; return; fi
+  printed=$(ask "$1" "$out" "${names[@]}" 2>&1) || die "$(tail -n 1 <<<"$printed")"
+  printf '%s\n' "$printed"
+}
+
 # report_failures: says what went wrong; status 1 where something did.
 report_failures() {
   local language status=0
@@ -166,13 +191,14 @@ parse() {
       -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
       --from) from=${2:-}; shift; [ $# -gt 0 ] || break ;;
       --from=*) from=${1#*=} ;;
-      --train | --train=* | --valid | --valid=* | --test | --test=* | --tsv | --tsv=* | --set | --set=* | --out | --out=*)
+      --train | --valid | --test | --tsv | --set | --out | --train=* | --valid=* | --test=* | --tsv=* | --set=* | \
+        --out=*)
         die "${1%%=*}: the files are those of --from, and everything goes to OUT=; leave it out" ;;
       *) preparing+=("$1") ;;
     esac
     shift
   done
-  [ -n "$from" ] || die "--from: not given; give the folder with LANGUAGE_train.tsv, LANGUAGE_dev.tsv, LANGUAGE_test.tsv"
+  [ -n "$from" ] || die "--from: not given; give the folder with LANGUAGE_train.tsv, _dev.tsv and _test.tsv"
   [ $# -eq 0 ] || { shift; training=("$@"); }
   refuse "${training[@]}"
   local word
@@ -185,7 +211,8 @@ parse() {
 }
 
 main() {
-  local mode from preparing=() training=() prepare=() train=() members=() languages=() seeds language paths found names name
+  local mode from preparing=() training=() prepare=() train=() members=() languages=() seeds
+  local language paths found names name number
   local -A options=() files=()
   parse "$@"
   number UPDATES 1
@@ -206,7 +233,8 @@ main() {
   lock "$out"
   out=$(cd "$out" && pwd)
   rm -f -- "$out"/*/failed
-  say "${#languages[@]} languages, ${#members[@]} models, ${#seeds[@]} seeds: $((${#languages[@]} * ${#members[@]} * ${#seeds[@]})) trainings"
+  number=$((${#languages[@]} * ${#members[@]} * ${#seeds[@]}))
+  say "${#languages[@]} languages, ${#members[@]} models, ${#seeds[@]} seeds: $number trainings"
   for language in "${languages[@]}"; do
     IFS=$'\t' read -ra paths <<<"${files[$language]}"
     job prepare_language "$language" "${paths[@]}"
@@ -214,10 +242,11 @@ main() {
   await
   train_all
   names=("${languages[*]}" "${members[*]}" "${seeds[*]}")
-  found=$(ask candidates "$out" "${names[@]}" 2>&1) || { report_failures || true; die "$(tail -n 1 <<<"$found")"; }
+  found=$(ask_rule candidates) || exit 1
   for name in $found; do for_each decode_together "$name" valid; done
-  found=$(ask choose "$out" "${names[@]}" 2>&1) || { report_failures || true; die "$(tail -n 1 <<<"$found")"; }
+  found=$(ask_rule choose) || exit 1
   for_each decode_together "$found" test
+  some_succeeded
   report "$out" "$root/scripts/transduce.py" report "$out" "${names[@]}"
   say "table: $out/report.md; models, hypotheses and logs in its folders"
   report_failures
