@@ -140,7 +140,7 @@ train_all() {
       for seed in "${seeds[@]}"; do runs+=("$out/$language/$member-seed$seed"); done
     done
   done
-  "$bin/python" "$root/scripts/transduce_progress.py" "$PROGRESS" "$UPDATES" "${runs[@]}" 9>&- &
+  tied "$bin/python" "$root/scripts/transduce_progress.py" "$PROGRESS" "$UPDATES" "${runs[@]}" 9>&- &
   progress=$!
   disown "$progress"
   for language in "${languages[@]}"; do

@@ -97,7 +97,7 @@ def attend(connection: socket.socket) -> None:
     _, files, _, _ = socket.recv_fds(connection, 1, 3)
     text = b""
     while not text.endswith(b"\0\0"):
-        text += connection.recv(1 << 16)
+        text += connection.recv(1 << 16) or os._exit(0)  # nothing: the client was killed meanwhile
     path, folder, count, *words = text[:-2].decode(errors="surrogateescape").split("\0")
     pid = os.fork()
     if pid == 0:

@@ -83,6 +83,7 @@ LONG = {
     ("docs/from-fairseq-lstm.md", "convert_fairseq_lstm.sh"): NEEDS_A_MODEL,
     ("docs/translation.md", "nmt.sh"): TRAINS,
     ("docs/transduction.md", "nmt.sh"): TRAINS,
+    ("docs/transduction.md", "transduce.sh"): "trains for minutes; test_transduce_script.py runs the script",
     ("docs/transduction.md", "translate.sh"): NEEDS_A_MODEL,
     ("docs/translation.md", "--lowercase"): NEEDS_A_MODEL,
     ("docs/translation.md", "fairseq-generate"): TRAINS,

@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -314,7 +315,8 @@ def test_a_language_that_fails_is_reported_and_the_others_go_on(checkout):
     result = checkout.run(MEMBERS="base", BREAK="prepare bb, train cc")
     assert result.returncode == 1
     bb, cc = result.stderr.splitlines()[-2:]
-    assert bb.startswith(f"transduce: bb failed: the data: error: {checkout.tables}/bb_dev.tsv:3: no second column (log")
+    told = f"the data: error: {checkout.tables}/bb_dev.tsv:3: no second column (log: "
+    assert bb.startswith(f"transduce: bb failed: {told}")
     assert cc.startswith("transduce: cc failed: base-seed1: nmt.sh: train in ") and "ValueError: --lr: got x" in cc
     assert "| aa | 6 | 50.00 |" in result.stdout and "| bb | – |" in result.stdout and "| cc | – |" in result.stdout
     assert list(json.loads((checkout.out / "report.json").read_text())["failed"]) == ["bb", "cc"]
@@ -372,3 +374,41 @@ def test_mistakes_are_one_line(checkout, words, env, message):
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, "") and len(errors.splitlines()) == 1
     assert errors.startswith(f"transduce.sh: {message}") and not checkout.calls()
+
+
+@pytest.mark.slow(seconds=40)
+def test_a_real_run_that_is_killed_ends_with_the_same_table(tmp_path, programs):
+    """All tools are real; the model is small, and learns enough that a table of noise would be another one."""
+    words = ["".join(letters) for letters in itertools.product("abcd", repeat=4)]
+    np.random.default_rng(1).shuffle(words)
+    for split, chosen in (("train", words[:200]), ("dev", words[200:228]), ("test", words[228:])):
+        text = "".join(f"{word}\t{' '.join(word.upper())}\n" for word in chosen)
+        (tmp_path / f"aa_{split}.tsv").write_text(text)
+    small = "--encoder-embed-dim 16 --encoder-hidden-size 16 --decoder-embed-dim 16 --decoder-hidden-size 32"
+    small += " --decoder-out-embed-dim 16 --dropout 0.1 --max-tokens 200 --lr 0.02 --cpu --num-workers 0"
+    command = ["bash", str(ROOT / "scripts" / "transduce.sh"), "--from", str(tmp_path), "--", *small.split()]
+    env = {**os.environ, "VENV": str(programs), "MEMBERS": "base", "UPDATES": "150"}
+
+    def run(out):
+        return subprocess.run(command, env={**env, "OUT": str(out)}, capture_output=True, text=True)
+
+    whole = run(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    killed, checkpoints = tmp_path / "killed", tmp_path / "killed" / "aa" / "base-seed1" / "checkpoints"
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = subprocess.Popen(command, env={**env, "OUT": str(killed)}, start_new_session=True, **quiet)
+    while not (checkpoints / "checkpoint_last.pt").exists():
+        assert first.poll() is None
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    again = run(killed)
+    assert again.returncode == 0, again.stderr
+    log = (checkpoints.parent / "train.log").read_text()
+    assert log.count("$ ") == 2 and "Loaded checkpoint" in log
+    assert again.stdout == whole.stdout
+    assert (killed / "report.json").read_text() == (tmp_path / "whole" / "report.json").read_text()
+    ours, theirs = ((out / "aa/ensemble-base/generate-test.txt").read_text() for out in (killed, tmp_path / "whole"))
+    lines = [re.findall(r"^[HDP]-.*$", text, re.M) for text in (ours, theirs)]
+    assert lines[0] == lines[1] and len(lines[0]) == 3 * 28
+    assert json.loads((killed / "report.json").read_text())["mean"]["ensemble"]["score"] < 60
