@@ -201,9 +201,12 @@ parse() {
   [ -n "$from" ] || die "--from: not given; give the folder with LANGUAGE_train.tsv, _dev.tsv and _test.tsv"
   [ $# -eq 0 ] || { shift; training=("$@"); }
   refuse "${training[@]}"
-  local word
+  local word before=
   for word in "${training[@]}"; do
+    [ "$before" != --user-dir ] || plugin=$word # of a score of one's own, also for the ensembles
+    before=$word
     case ${word%%=*} in
+      --user-dir) [ "$word" = --user-dir ] || plugin=${word#*=} ;;
       --seed) die "--seed: give SEEDS=" ;;
       --max-update) die "--max-update: give UPDATES=" ;;
     esac

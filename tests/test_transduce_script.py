@@ -157,7 +157,8 @@ def checkout(tmp_path, programs):
 
 def test_everything_once_and_the_table(checkout):
     env = dict(SEEDS="1 2", MEMBERS="additive base", UPDATES="030", JOBS="2")
-    result = checkout.run("--normalization", "nfc", "--", "--dropout", "0.3", BREAK="together", **env)
+    words = ("--normalization", "nfc", "--", "--user-dir", "mine", "--dropout", "0.3")
+    result = checkout.run(*words, BREAK="together", **env)
     assert result.returncode == 0, result.stderr
     prepared, trained, decoded = checkout.calls("prepare"), checkout.calls("nmt"), checkout.calls("generate")
     assert (len(prepared), len(trained), len(decoded)) == (2, 8, 6)
@@ -169,6 +170,7 @@ def test_everything_once_and_the_table(checkout):
     assert "--validate-interval-updates 3 " in one
     models = [f"{checkout.out}/bb/{name}/model/checkpoint.pt" for name in
               ("base-seed1", "base-seed2", "additive-seed1", "additive-seed2")]  # fmt: skip
+    assert all(" --user-dir mine " in call for call in decoded)
     assert sum(f"--path {':'.join(models)} --gen-subset test" in call for call in decoded) == 1
     table = (checkout.out / "report.md").read_text()
     assert table == result.stdout and "| aa | 6 | 50.00 | 41.67 | 50.00 ± 33.33 | 0.00 ± 0.00 |" in table
@@ -176,7 +178,7 @@ def test_everything_once_and_the_table(checkout):
     assert report["ensemble"] == ["base", "additive"] and report["mean"]["ensemble"]["score"] == 0
     assert re.search(r"transduce: 8 of 8 trainings|transduce: \d of 8 trainings", result.stderr)
     calls = checkout.calls()
-    again = checkout.run("--normalization", "nfc", "--", "--dropout", "0.3", **env)
+    again = checkout.run(*words, **env)
     assert (again.returncode, again.stdout) == (0, result.stdout)
     assert [call.split()[0] for call in checkout.calls()[len(calls) :]] == ["prepare", "prepare"]
 
