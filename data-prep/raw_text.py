@@ -9,6 +9,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 VALID_NAMES = ("valid", "val", "dev", "validation")
 TEST_NAMES = ("test", "tst", "newstest")  # and what comes after
+NO_TEXT = (".md", ".html", ".json", ".pdf", ".sh", ".py")
 BOM = b"\xef\xbb\xbf"
 
 
@@ -83,15 +84,20 @@ def find_file(prefix: str, language: str, option: str) -> Path:
 def prefixes_in(folder: Path, languages: Sequence[str]) -> Tuple[str, Optional[str], List[str]]:
     """The prefixes of train, of valid (None if there is none) and of every test of ``--from``.
 
+    A file with a language in the middle of its name, as ``train.de.valid``, is text of it as well.
+
     Raises: ValueError for text of these languages that is none of them, or more than one valid
     """
     if not folder.is_dir():
         raise ValueError(f"--from: no folder '{folder}'")
     endings = [f".{language}{gz}" for language in languages for gz in ("", ".gz")]
     found = [path.name.removesuffix(end) for end in endings for path in folder.glob(f"[!.]*{end}") if path.is_file()]
-    names = sorted({*found} - {"train"})
+    ends = tuple(endings)
+    beside = [path.name for path in sorted(folder.glob("[!.]*")) if path.is_file() and not path.name.endswith(ends)]
+    hidden = [name for name in beside if {*languages, "-".join(languages)} & {*name.split(".")[1:-1]}]
+    names = sorted({*found} - {"train"}) + [name for name in hidden if not name.endswith(NO_TEXT)]
     valid = [name for name in names if name in VALID_NAMES]
-    tests = [name for name in names if name.startswith(TEST_NAMES)]
+    tests = [name for name in names if name.startswith(TEST_NAMES) and name not in hidden]
     other = [name for name in names if name not in (*valid, *tests)]
     by_name = "or name the files by --train, --valid and --test"
     if other:

@@ -173,3 +173,12 @@ def test_names_of_splits(names, valid, tests, tmp_path):
 def test_names_that_are_none_of_a_split_are_an_error(names, message, tmp_path):
     with pytest.raises(ValueError, match=f"^--from: '{tmp_path}' {message}"):
         raw_text.prefixes_in(folder_of(tmp_path, *names), ["de", "en"])
+
+
+def test_text_with_its_language_amid_the_name_is_an_error(tmp_path):
+    """It would be left out, and validation or test split off the training text instead."""
+    folder = folder_of(tmp_path, "train")
+    for name in ("train.de.valid", "tst2013.de-en.xml", "train.fr.valid", "README.de.md", "train.desk.txt"):
+        (folder / name).touch()
+    with pytest.raises(ValueError, match="has train.de.valid, tst2013.de-en.xml in these languages, and what"):
+        raw_text.prefixes_in(folder, ["de", "en"])

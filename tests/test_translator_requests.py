@@ -75,6 +75,15 @@ MISTAKES = {
     "lines: got 'Der hund.', which is not a list; give .text., or call translate.text.": dict(lines="Der hund."),
     "lines: got b'Der', which is not a list": dict(lines=b"Der"),
     "lines: number 2 is None; give text": dict(lines=["Der hund.", None]),
+    "lines: got None, which is not a list": dict(lines=None),
+    "lines: number 1 has half of a surrogate pair": dict(lines=["\ud800"]),
+    "beam: got True; give a whole number": dict(beam=True),
+    "attention: got 'yes'; give True or False": dict(attention="yes"),
+    "temperature: got 0; give a finite number, at least 1e-06": dict(temperature=0),
+    "sampling_topk: got -3; give a whole number, at least 1": dict(sampling_topk=-3),
+    "sampling_topp: got 5.0; give a finite number, between 1e-06 and 1": dict(sampling_topp=5.0),
+    "no_repeat_ngram_size: got -1; give a whole number, at least 0": dict(no_repeat_ngram_size=-1),
+    "min_len: got 1000000000; a translation has [0-9]+ pieces at most": dict(min_len=10**9),
 }
 
 

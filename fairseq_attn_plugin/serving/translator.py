@@ -38,6 +38,14 @@ OPTIONS = {
 }  # fmt: skip
 """Of fairseq's generation options those that a request may set, and what each of them takes."""
 
+OFF = -1
+LIMITS = {
+    "max_len_a": (0, math.inf), "max_len_b": (0, math.inf), "min_len": (0, math.inf), "temperature": (1e-6, math.inf),
+    "no_repeat_ngram_size": (0, math.inf), "sampling_topk": (1, math.inf), "sampling_topp": (1e-6, 1),
+    "diverse_beam_groups": (1, math.inf),
+}  # fmt: skip
+"""Least and largest value; the last three may be ``OFF``, too."""
+
 
 @dataclass(frozen=True, eq=False)
 class Translation:
@@ -127,8 +135,10 @@ class Translator(hub_utils.GeneratorHubInterface):
             TypeError: an option that there is not.
         """
         for name, value in (("beam", beam), ("max_tokens", max_tokens)):
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name}: got {value!r}; give a whole number, at least 1")
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name}: got {_short(value)}; give a whole number, at least 1")
+        if not isinstance(attention, bool):
+            raise ValueError(f"attention: got {_short(attention)}; give {SWITCH}")
         _check_options(options)
         prefix = self.bpe.prefix(target)
         parts = [self._split(self.bpe.pieces(line), prefix) for line in _checked_lines(lines)]
@@ -174,6 +184,8 @@ class Translator(hub_utils.GeneratorHubInterface):
             batch = utils.apply_to_sample(lambda tensor: tensor.to(self.device), batch)
             width = batch["net_input"]["src_tokens"].size(1)
             longest = min(int(generation.max_len_a * width + generation.max_len_b), generator.max_len - 1)
+            if options.get("min_len", 0) > longest:
+                raise ValueError(f"min_len: got {options['min_len']}; a translation has {longest} pieces at most here")
             found = self.task.inference_step(generator, models, batch)
             for number, (best, *_) in zip(batch["id"].tolist(), found, strict=True):
                 done[number] = self._translation(sources[number], best, longest)
@@ -208,11 +220,13 @@ class Translator(hub_utils.GeneratorHubInterface):
 
 def _checked_lines(lines: Iterable[str]) -> Iterator[str]:
     """The lines; a ValueError where they are one string, or one of them is no text."""
-    if isinstance(lines, (str, bytes)):
+    if isinstance(lines, (str, bytes)) or not isinstance(lines, Iterable):
         raise ValueError(f"lines: got {_short(lines)}, which is not a list; give [text], or call translate(text)")
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, str):
             raise ValueError(f"lines: number {number} is {_short(line)}; give text")
+        if any("\ud800" <= letter <= "\udfff" for letter in line):
+            raise ValueError(f"lines: number {number} has half of a surrogate pair, which is no text; decode it anew")
         yield line
 
 
@@ -229,6 +243,11 @@ def _check_options(options: Dict[str, Any]) -> None:
         fits = isinstance(value, bool) if kind == SWITCH else isinstance(value, Integral if kind == WHOLE else Real)
         if not fits or not math.isfinite(value):
             raise ValueError(f"{name}: got {_short(value)}; give {kind}")
+        least, most = LIMITS.get(name, (-math.inf, math.inf))
+        may_be_off = name.startswith(("sampling_", "diverse_beam_g")) and value == OFF
+        if not (least <= value <= most or may_be_off):
+            limits = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
+            raise ValueError(f"{name}: got {_short(value)}; give {kind}, {limits}")
 
 
 def _short(value: Any) -> str:
