@@ -1,5 +1,6 @@
 """Small models and batches for the tests: every size is another, so that no transpose stays hidden."""
 
+import itertools
 from types import SimpleNamespace
 
 import torch
@@ -8,6 +9,10 @@ from omegaconf import OmegaConf
 
 from fairseq_attn_plugin.data.data_folder import is_tag, tag
 from fairseq_attn_plugin.models.attn_rnn import AttnRNNConfig, AttnRNNModel
+from fairseq_attn_plugin.models.checks import check_config
+from fairseq_attn_plugin.models.config import resolved
+from fairseq_attn_plugin.models.presets import PRESETS
+from fairseq_attn_plugin.models.sizes import Sizes
 from fairseq_attn_plugin.modules.attention.scores import ATTENTION_SCORES
 
 LENGTHS = (6, 1, 5, 3)
@@ -63,6 +68,16 @@ def build(task=None, seed: int = 1, **options) -> AttnRNNModel:
         for parameter in model.parameters():
             parameter.mul_(8.0 if parameter.dim() else 1.0)  # not the temperature of cosine, which is a logarithm
     return model.eval()
+
+
+def check_command(words) -> None:
+    """Raises what is wrong with the model's options of a command line of ``fairseq-train``, without making a model."""
+    both = dictionary(9)
+    named = [(name[2:].replace("-", "_"), value) for name, value in itertools.pairwise(words) if name.startswith("--")]
+    given = {name: True if value.startswith("--") else value for name, value in named}
+    own = {name: value for name, value in given.items() if name in DEFAULTS}
+    cfg = resolved(OmegaConf.merge(DEFAULTS, {**PRESETS[given["arch"]], **own}))
+    check_config(cfg, Sizes.of(cfg), both, both)
 
 
 def mechanism(score: str, query: str = "current", normalizer: str = "softmax", cell: str = "lstm", **more) -> dict:

@@ -190,6 +190,16 @@ SCORES_OF_HISTORY = {
 }
 
 
+def test_a_word_without_fertility_stays_a_number():
+    """Where 1/Φ is beyond all numbers, a weight of zero times it is none."""
+    made = HISTORIES["fertility"](M, M, Q)
+    with torch.no_grad():
+        made.fertility.weight.fill_(-1000.0)
+    values = torch.ones(1, 2, M)
+    found = made.update(torch.zeros(1, 1, 2), torch.tensor([[[1.0, 0.0]]]), None, AttentionMemory(values, values))
+    assert found[0, 0, 0] > 1e5 and found.isfinite().all() and found[0, 0, 1] == 0
+
+
 @pytest.mark.parametrize("history", ["coverage", "location"])
 @pytest.mark.parametrize("score", SCORES_OF_HISTORY)
 def test_a_history_is_part_of_the_keys_of_any_score(score, history):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from model_factory import check_command
 from parallel_corpus import write_parallel_corpus
 
 pytestmark = pytest.mark.slow
@@ -310,6 +311,13 @@ def test_comparisons_run_every_model_with_the_same_options(checkout):
         ("lstm --vocabulary=separate", "--vocabulary=separate: fairseq's lstm shares one table"),
     ]:
         assert words in last_line(checkout.run(*given.split(), script="nmt_compare"))
+
+
+@pytest.mark.parametrize("mode", ["mechanisms", "memory"])
+def test_options_of_every_model_of_a_comparison_fit(checkout, mode):
+    assert checkout.run(mode, script="nmt_compare").returncode == 0
+    for call in checkout.calls("train"):
+        check_command(call[call.index("--task") : call.index(" --save-dir")].split())
 
 
 def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from model_factory import check_command
 
 from fairseq_attn_plugin.evaluation import report
 from fairseq_attn_plugin.experiments import reversal
@@ -270,6 +271,12 @@ def test_parts_covers_bridges_cells_and_fronts():
     assert len(set(own)) == len(own) and own[0] == ""
     for registry, as_it_is in ((BRIDGES, "copy"), (CELLS, "lstm"), (ENCODER_FRONTS, "none")):
         assert {f"{registry.flag} {name}" for name in registry.names()} - set(own) <= {f"{registry.flag} {as_it_is}"}
+
+
+@pytest.mark.parametrize("mode", reversal.MODES)
+def test_options_of_every_experiment_fit(mode):
+    for each in reversal.MODES[mode]():
+        check_command(f"{each.shared} {each.own}".split())
 
 
 def test_sampling_trains_with_and_without():

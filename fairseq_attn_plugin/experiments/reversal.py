@@ -166,7 +166,7 @@ PARTS = {
     "front-dense": "--encoder-front dense",
     "front-conv": "--encoder-front conv",
     "coverage-loss": "--criterion chunked_cross_entropy --coverage-loss 1",
-    "readout-of-state": "--readout-inputs state",
+    "readout-of-state": "--readout-inputs state --attention-query previous",
     "readout-of-all": "--readout-inputs state,word,context",
     "readout-linear": "--readout-activation none",
     "readout-maxout": "--readout-activation maxout",

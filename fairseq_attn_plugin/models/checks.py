@@ -147,7 +147,12 @@ def _check_fixed_weights(cfg, sizes: Sizes) -> None:
 
 
 def _check_memory(cfg, sizes: Sizes) -> None:
-    """History, addressing and the decoder's own past."""
+    """Keys, history, addressing and the decoder's own past."""
+    if cfg.attention_key_value == "split" and not ATTENTION_SCORES[cfg.attention_score].reads_keys:
+        raise ValueError(
+            f"--attention-key-value split: --attention-score {cfg.attention_score} reads no keys, and half of the "
+            "encoder's output would go nowhere; use --attention-key-value shared"
+        )
     if cfg.attention_history != "none" and not ATTENTION_SCORES[cfg.attention_score].reads_keys:
         raise ValueError(
             f"--attention-history {cfg.attention_history}: it is part of the keys, and --attention-score "

@@ -46,6 +46,9 @@ HISTORY_FILTERED = Option(
     absent="has no filters; leave it out",
     argument="over",
 )
+FEWEST = 14.0
+"""Of Φ = N/(1 + exp(x)) the largest x: about a millionth of N, beyond which 1/Φ would come to be infinite."""
+
 MOST_FERTILE = Option(
     "attention_fertility",
     float,
@@ -138,9 +141,10 @@ class Fertility(Coverage):
         return remembered + weights * once(self._reciprocal, memory.values).type_as(weights)
 
     def _reciprocal(self, values: Tensor) -> Tensor:
-        """1/Φ, B×1×S: 1/sigmoid(x) is 1 + exp(-x)."""
+        """1/Φ, B×1×S: 1/sigmoid(x) is 1 + exp(-x), which grows without a limit; Φ is N/(1 + exp(FEWEST)) at least."""
         exponent = -self.fertility(values)
-        return (1 + torch.exp(exponent.to(torch.promote_types(exponent.dtype, torch.float32)))).mT / self.most
+        exponent = exponent.to(torch.promote_types(exponent.dtype, torch.float32)).clamp(max=FEWEST)
+        return (1 + torch.exp(exponent)).mT / self.most
 
 
 @HISTORIES.register("gru_coverage")
