@@ -1,6 +1,7 @@
 """scripts/transduce.sh: what it runs, skips and says, with stand-ins for preparing, training and decoding; and one
 small real run that is killed and started again."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -8,11 +9,13 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from covering import in_full
 
 from fairseq_attn_plugin.data import data_folder
 
@@ -246,9 +249,19 @@ def test_mistakes_are_one_line(checkout, words, env, message):
     assert errors.startswith(f"transduce.sh: {message}") and not checkout.calls()
 
 
-@pytest.mark.slow(seconds=40)
+def kill_session(leader: int) -> None:
+    """Jobs have process groups of their own."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == leader:
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+
+
+@in_full
+@pytest.mark.slow(seconds=60)
 def test_a_real_run_that_is_killed_ends_with_the_same_table(tmp_path, programs):
-    """All tools are real; the model is small, and learns enough that a table of noise would be another one."""
+    """All tools are real; the model is small, and learns enough that a table of noise would be another one. Programs of
+    the environment until it is killed; what goes on from there starts sooner."""
     words = ["".join(letters) for letters in itertools.product("abcd", repeat=4)]
     np.random.default_rng(1).shuffle(words)
     for split, chosen in (("train", words[:200]), ("dev", words[200:228]), ("test", words[228:])):
@@ -266,11 +279,12 @@ def test_a_real_run_that_is_killed_ends_with_the_same_table(tmp_path, programs):
     assert whole.returncode == 0, whole.stderr
     killed, checkpoints = tmp_path / "killed", tmp_path / "killed" / "aa" / "base-seed1" / "checkpoints"
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    first = subprocess.Popen(command, env={**env, "OUT": str(killed)}, start_new_session=True, **quiet)
+    real = {**env, "VENV": sys.prefix, "OUT": str(killed)}
+    first = subprocess.Popen(command, env=real, start_new_session=True, **quiet)
     while not (checkpoints / "checkpoint_last.pt").exists():
         assert first.poll() is None
         time.sleep(0.02)
-    os.killpg(first.pid, signal.SIGKILL)
+    kill_session(first.pid)
     first.wait()
     again = run(killed)
     assert again.returncode == 0, again.stderr
