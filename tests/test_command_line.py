@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 import torch
+from covering import in_full
 from fairseq_commands import PLUGIN, SMALL, alignment_accuracy, hypotheses, load, preprocess, write_reversed_text
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
@@ -38,7 +39,17 @@ def train_translation(command, data, arch, *options):
     return save / "checkpoint_last.pt"
 
 
-@pytest.mark.parametrize("arch", sorted({"attn_rnn", *PRESETS}))
+DIFFERENT = {
+    "attn_rnn", "attn_gru_bahdanau", "attn_gru_coverage", "attn_gru_location", "attn_lstm_local_p", "attn_lstm_monotonic",
+    "attn_lstm_pyramid", "attn_lstm_shift", "seq2seq_lstm",
+}  # fmt: skip
+"""Presets of which each other is a relative."""
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [pytest.param(arch, marks=[] if arch in DIFFERENT else in_full) for arch in sorted({"attn_rnn", *PRESETS})],
+)
 def test_presets_under_the_translation_task(arch, command, data):
     """fairseq's own task, whose sources are left-padded; the checkpoint loads where nothing of us is imported."""
     checkpoint = train_translation(command, data, arch)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from covering import in_full
 from fairseq_commands import hypotheses, load, preprocess, write_reversed_text
 from full_disk import full_disk
 from lstm_checkpoint import lstm_checkpoint
@@ -234,7 +235,7 @@ TRAININGS = {
 """Of these optimisers the second has no dataclass: its options are a Namespace in the checkpoint."""
 
 
-@pytest.fixture(params=TRAININGS)
+@pytest.fixture(params=[pytest.param("one-layer", marks=in_full), "two-layers-bidirectional"])
 def trained(request, corpus, command, script):
     """Checkpoint of an ``lstm``, what it was converted to, and what the script said."""
     if not (corpus / "bin").exists():

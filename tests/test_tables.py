@@ -8,6 +8,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from covering import in_full
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,7 +92,7 @@ def test_columns_reach_the_dictionary_and_come_back(programs, monkeypatch, tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form, symbols", [("nfd", "ᄀ ᅡ ᆨ"), ("nfc", "각"), ("none", "ᄀ ᅡ ᆨ")])
+@pytest.mark.parametrize("form, symbols", [("nfd", "ᄀ ᅡ ᆨ"), ("nfc", "각"), pytest.param("none", "ᄀ ᅡ ᆨ", marks=in_full)])
 def test_what_is_taken_apart_is_composed_again(form, symbols, programs, monkeypatch, tmp_path):
     """``none`` leaves the text as it is given, here taken apart already."""
     monkeypatch.setattr(sys, "executable", str(programs / "bin" / "python"))
