@@ -40,8 +40,8 @@ def train_translation(command, data, arch, *options):
 
 
 DIFFERENT = {
-    "attn_rnn", "attn_gru_bahdanau", "attn_gru_coverage", "attn_gru_location", "attn_lstm_local_p", "attn_lstm_monotonic",
-    "attn_lstm_pyramid", "attn_lstm_shift", "seq2seq_lstm",
+    "attn_rnn", "attn_gru_bahdanau", "attn_gru_coverage", "attn_gru_location", "attn_lstm_local_p",
+    "attn_lstm_monotonic", "attn_lstm_pyramid", "attn_lstm_shift", "seq2seq_lstm",
 }  # fmt: skip
 """Presets of which each other is a relative."""
 
