@@ -313,6 +313,7 @@ def test_comparisons_run_every_model_with_the_same_options(checkout):
         assert words in last_line(checkout.run(*given.split(), script="nmt_compare"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["mechanisms", "memory"])
 def test_options_of_every_model_of_a_comparison_fit(checkout, mode):
     assert checkout.run(mode, script="nmt_compare").returncode == 0

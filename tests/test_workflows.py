@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from covering import in_full
 from fairseq_commands import (
     PLUGIN,
     SMALL,
@@ -151,6 +152,7 @@ def last_validation(log):
 # Supervised alignments
 
 
+@in_full
 @pytest.mark.slow(seconds=35)
 @pytest.mark.parametrize("task", ["translation"], indirect=True)
 def test_alignments_of_a_corpus_can_be_supervised(command, tmp_path, task):
