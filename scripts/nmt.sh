@@ -34,17 +34,6 @@ script=nmt
 # decide VERB WORD...: see nmt_options.py.
 decide() { "$bin/python" "$root/scripts/nmt_options.py" "$@"; }
 
-# value_of OPTION WORD...: what the words say last about an option, as --option value or --option=value.
-value_of() {
-  local option=$1 value=
-  shift
-  while [ $# -gt 0 ]; do
-    case $1 in "$option") value=${2:-} ;; "$option="*) value=${1#*=} ;; esac
-    shift
-  done
-  printf '%s' "$value"
-}
-
 # prepare OPTION...: prints the data folder.
 prepare() {
   local set words=("$@") with=prepare_corpus.sh

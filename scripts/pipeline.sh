@@ -1,4 +1,4 @@
-# What the scripts that run a pipeline share: say, die, number, refuse, reason, step, renew, report, claim, lock,
+# What the scripts that run a pipeline share: say, die, number, refuse, value_of, reason, step, renew, report, claim, lock,
 # limit_threads, choose_trainer, share_cores, job, finish. Sourced by them; before any of these functions is called,
 # `script` (its name without .sh) and `root` (of the project) are set, and before step, report and choose_trainer `bin` (of
 # the environment).
@@ -29,6 +29,17 @@ refuse() {
         die "${word%%=*}: checkpoints and logs are in the folder of the run; leave it out, or set OUT=" ;;
     esac
   done
+}
+
+# value_of OPTION WORD...: what the words say last about an option, as --option value or --option=value.
+value_of() {
+  local option=$1 value=
+  shift
+  while [ $# -gt 0 ]; do
+    case $1 in "$option") value=${2:-} ;; "$option="*) value=${1#*=} ;; esac
+    shift
+  done
+  printf '%s' "$value"
 }
 
 # The line of a log's last command that says what went wrong.

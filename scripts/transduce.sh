@@ -201,12 +201,11 @@ parse() {
   [ -n "$from" ] || die "--from: not given; give the folder with LANGUAGE_train.tsv, _dev.tsv and _test.tsv"
   [ $# -eq 0 ] || { shift; training=("$@"); }
   refuse "${training[@]}"
-  local word before=
+  local word own
+  own=$(value_of --user-dir "${training[@]}") # of a score of one's own, also for the ensembles
+  plugin=${own:-$plugin}
   for word in "${training[@]}"; do
-    [ "$before" != --user-dir ] || plugin=$word # of a score of one's own, also for the ensembles
-    before=$word
     case ${word%%=*} in
-      --user-dir) [ "$word" = --user-dir ] || plugin=${word#*=} ;;
       --seed) die "--seed: give SEEDS=" ;;
       --max-update) die "--max-update: give UPDATES=" ;;
     esac
