@@ -105,7 +105,8 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         """What the decoder returns, B×T×D features first, and B×T targets, of which ``ntokens`` are words → the sums
         over all targets that count."""
         rows = output[0][:, self.ignore_prefix_size :].flatten(0, 1)
-        mixture = mixture_of(output[1], self.ignore_prefix_size)
+        mixture = Mixture.returned(output[1])
+        mixture = None if mixture is None else mixture.flatten(self.ignore_prefix_size)
         words = target[:, self.ignore_prefix_size :].flatten()
         is_word = words.ne(self.padding_idx)
         count = int(is_word.sum()) if self.ignore_prefix_size else ntokens  # a GPU is waited for with a prefix only
@@ -140,13 +141,6 @@ class ChunkedCrossEntropyCriterion(LabelSmoothedCrossEntropyCriterion):
         if ntokens and any("coverage_loss" in log for log in logging_outputs):
             coverage = sum(log.get("coverage_loss", 0) for log in logging_outputs)
             metrics.log_scalar("coverage_loss", coverage / ntokens, ntokens, round=3)
-
-
-def mixture_of(extra: Any, prefix: int) -> Optional[Mixture]:
-    """Of what a decoder returns beside its features, with which probability it copies what: N rows, without the first
-    ``prefix`` words of each target. None of a decoder that does not copy."""
-    parts = extra.get("copy") if isinstance(extra, dict) else None
-    return Mixture(*(part[:, prefix:].flatten(0, 1) for part in parts)) if parts else None
 
 
 def attention_weights(extra: Any) -> Tensor:

@@ -120,7 +120,7 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
         features, extra = self.extract_features(prev_output_tokens, encoder_out, incremental_state)
         if features_only:
             return features, extra
-        logits, mixture = self.output_layer(features, incremental_state), mixture_of(extra)
+        logits, mixture = self.output_layer(features, incremental_state), Mixture.returned(extra)
         return logits if mixture is None else mixture.logits(logits), extra
 
     def extract_features(
@@ -326,12 +326,6 @@ class AttnRNNDecoder(FairseqIncrementalDecoder):
             )
         self.need_attn = bool(need_attn)
         self._ready = ReadyWeights()
-
-
-def mixture_of(extra: Dict[str, Optional[List[Tensor]]]) -> Optional[Mixture]:
-    """What a decoder that copies returns beside its logits or features; None of one that does not."""
-    parts = extra.get("copy")
-    return Mixture(*parts) if parts else None
 
 
 def _weights(outputs: List[StepOutput]) -> Optional[Tensor]:

@@ -1,6 +1,6 @@
 """Copying: part of the output's probability is the attention's, on the symbols that it finds in the source."""
 
-from typing import NamedTuple, Sequence
+from typing import Any, NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +68,15 @@ class Mixture(NamedTuple):
         """Rows of a mixture whose N is one axis."""
         return Mixture(*(part.index_select(0, rows) for part in self))
 
-    def flatten(self) -> "Mixture":
-        """B×T as one axis."""
-        return Mixture(*(part.flatten(0, 1) for part in self))
+    @classmethod
+    def returned(cls, extra: Any) -> Optional["Mixture"]:
+        """That of what a decoder returns beside its logits or features; None of one that does not copy."""
+        parts = extra.get("copy") if isinstance(extra, dict) else None
+        return cls(*parts) if parts else None
+
+    def flatten(self, prefix: int = 0) -> "Mixture":
+        """B×T as one axis, without the first ``prefix`` words of each target."""
+        return Mixture(*(part[:, prefix:].flatten(0, 1) for part in self))
 
     def logits(self, scores: Tensor) -> Tensor:
         """N×V scores z → logits whose softmax is p, float32 (float64 for float64 scores); finite.
