@@ -8,7 +8,7 @@ from typing import Dict, List, Sequence
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
-from fairseq_attn_plugin.data.data_folder import read_data_settings, reference_file  # noqa: E402
+from fairseq_attn_plugin.data.data_folder import read_data_settings, reference_file, text_file  # noqa: E402
 from fairseq_attn_plugin.evaluation import language_table, scoring, translation_report, whole_files  # noqa: E402
 from fairseq_attn_plugin.evaluation.generation_log import read_generation_log  # noqa: E402
 from fairseq_attn_plugin.evaluation.language_table import Decoded, Language  # noqa: E402
@@ -22,10 +22,12 @@ FAILED = "failed"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    plan = verbs.add_parser("plan", help="lines of words with tabs between them: prepare, train, member, language")
+    text = "lines of words with tabs between them: updates, prepare, train, member, language"
+    plan = verbs.add_parser("plan", help=text)
+    plan.add_argument("--together", action="store_true", help="one model is of all languages")
     plan.add_argument("mode", choices=list(transduction.MODES))
     plan.add_argument("folder")
-    plan.add_argument("updates", type=int)
+    plan.add_argument("updates", help="of a training, or nothing")
     plan.add_argument("languages", help="names, or nothing: all")
     plan.add_argument("members", help="names, or nothing: all")
     plan.add_argument("size", help="of the training files, or nothing")
@@ -51,11 +53,17 @@ def main() -> None:
 
 def print_plan(args) -> None:
     mode = transduction.MODES[args.mode]
-    print("prepare", *mode.preparing.split(), sep="\t")
-    print("train", *transduction.shared_options(mode, args.updates), sep="\t")
+    languages = transduction.find_languages(args.folder, args.languages, args.size or None)
+    if args.together and transduction.TOGETHER in languages:
+        raise ValueError(f"--together: one language is called '{transduction.TOGETHER}', as the whole is; rename it")
+    updates = int(args.updates or transduction.UPDATES * (len(languages) if args.together else 1))
+    preparing = transduction.with_a_tag(mode.preparing) if args.together else mode.preparing
+    print("updates", updates, sep="\t")
+    print("prepare", *preparing.split(), sep="\t")
+    print("train", *transduction.shared_options(mode, updates), sep="\t")
     for name in transduction.chosen("MEMBERS", args.members, list(mode.members)):
         print("member", name, *mode.members[name].split(), sep="\t")
-    for language, files in transduction.find_languages(args.folder, args.languages, args.size or None).items():
+    for language, files in languages.items():
         print("language", language, *files, sep="\t")
 
 
@@ -64,21 +72,14 @@ def print_candidates(args) -> None:
     print(*language_table.candidates(ordered), sep="\n")
 
 
-def candidates_read(args) -> tuple:
-    """(languages with the ensembles of validation, names of these)"""
-    names = language_table.candidates(language_table.order(read_languages(args, []), args.members))
-    return read_languages(args, names), names
-
-
 def print_choice(args) -> None:
-    print(language_table.choose(*candidates_read(args)))
+    names = language_table.candidates(language_table.order(read_languages(args, []), args.members))
+    print(language_table.choose(read_languages(args, names), names))
 
 
 def print_report(args) -> None:
-    languages, names = candidates_read(args)
-    chosen = language_table.choose(languages, names)
-    for language in languages:
-        language.ensembles["test"] = {chosen: read_ensemble(args.out, language, "test", chosen)}
+    names = language_table.candidates(language_table.order(read_languages(args, []), args.members))
+    languages = read_languages(args, names, language_table.choose(read_languages(args, names), names))
     found = language_table.results(languages, args.members, winner)
     failed = {name: reason(args.out, name) for name in args.languages if reason(args.out, name)}
     table = language_table.markdown(found, args.seeds, list(failed))
@@ -93,33 +94,36 @@ def reason(out: str, language: str) -> str:
     return path.read_text(encoding="utf-8").strip() if path.exists() else ""
 
 
-def read_languages(args, names: Sequence[str]) -> List[Language]:
-    """Those that did not fail, with the ensembles of validation that are named."""
-    found = []
+def read_languages(args, names: Sequence[str], chosen: str = "") -> List[Language]:
+    """Those that did not fail, with the ensembles of validation that are named, and the one of test that was chosen."""
+    found: List[Language] = []
     for name in args.languages:
-        if reason(args.out, name):
-            continue
-        folder = Path(args.out, name)
-        data = (folder / "data").read_text(encoding="utf-8").strip()
-        source = read_data_settings(data)["source"]
-        splits = ("valid", "test")
-        references = {split: scoring.read_lines(reference_file(data, split, source)) for split in splits}
-        singles: Dict[str, Dict[str, Dict[str, Decoded]]] = {}
-        for split in splits:
-            singles[split] = {
-                member: {seed: decoded(folder / f"{member}-seed{seed}", split, references) for seed in args.seeds}
-                for member in args.members
-            }
-        language = Language(name, references, singles)
-        language.ensembles["valid"] = {each: read_ensemble(args.out, language, "valid", each) for each in names}
-        found.append(language)
+        if not reason(args.out, name):
+            found += read_language(args, name, names, chosen)
     if not found:
         raise ValueError("every language failed")
     return found
 
 
-def read_ensemble(out: str, language: Language, split: str, name: str) -> Decoded:
-    return decoded(Path(out, language.name, f"ensemble-{name}"), split, language.references)
+def read_language(args, name: str, names: Sequence[str], chosen: str) -> List[Language]:
+    """One language, or each of those of one model."""
+    folder = Path(args.out, name)
+    data = (folder / "data").read_text(encoding="utf-8").strip()
+    source = read_data_settings(data)["source"]
+    references = {split: scoring.read_lines(reference_file(data, split, source)) for split in ("valid", "test")}
+    singles: Dict[str, Dict[str, Dict[str, Decoded]]] = {}
+    ensembles: Dict[str, Dict[str, Decoded]] = {}
+    for split, together in (("valid", names), ("test", [chosen] if chosen else [])):
+        singles[split] = {
+            member: {seed: decoded(folder / f"{member}-seed{seed}", split, references) for seed in args.seeds}
+            for member in args.members
+        }
+        ensembles[split] = {each: decoded(folder / f"ensemble-{each}", split, references) for each in together}
+    language = Language(name, references, singles, ensembles)
+    if name != transduction.TOGETHER:
+        return [language]
+    sources = {split: scoring.read_lines(Path(data, text_file(split, source))) for split in references}
+    return language.parts({split: [text.split("\t")[0] for text in texts] for split, texts in sources.items()})
 
 
 def decoded(folder: Path, split: str, references: Dict[str, List[str]]) -> Decoded:

@@ -2,18 +2,20 @@
 # Trains models of every language of a folder of tables, decodes them alone and together, and prints one table of word
 # error rates.
 #
-# usage: bash scripts/transduce.sh [MODE] --from DIR [PREPARE_OPTION ...] [-- OPTION ...]
+# usage: bash scripts/transduce.sh [MODE] --from DIR [--together] [PREPARE_OPTION ...] [-- OPTION ...]
 #   g2p                grapheme-to-phoneme: word TAB phones with blanks (the default)
 #   inflection         lemma TAB form TAB features;with;semicolons
 #   --from DIR         LANGUAGE_train.tsv, LANGUAGE_dev.tsv and LANGUAGE_test.tsv for each language; also with - for _,
 #                      with .gz, and with a size behind train (german-train-high.tsv.gz)
+#   --together         one model for all languages: the name of the language is the first symbol of every word
 #   PREPARE_OPTION     goes to data-prep/prepare_corpus.sh, after those of the mode: --normalization nfc
 #   OPTION             goes to every fairseq-train, after the script's own ones: --dropout 0.3
 #   LANGUAGES="ady vie"   unset: all of the folder
 #   SIZE=high          which training file, where a language has several
 #   MEMBERS="base wide"   the models, each with every seed; unset: base, additive (Bahdanau's attention) and wide
 #   SEEDS="1 2 3"      one training of each model per seed; unset: 1
-#   UPDATES=N          of a training, over which the learning rate falls to zero; unset: 3000
+#   UPDATES=N          of a training, over which the learning rate falls to zero; unset: 3000, with --together for
+#                      each language
 #   BEAM=N             of the decoding; unset: 5
 #   JOBS=2             so many trainings at once, each on one thread; unset: 1
 #   NPROC=2            each training in so many processes, see train_distributed.sh; unset: 1
@@ -28,7 +30,7 @@
 set -euo pipefail
 
 MODES="g2p inflection"
-UPDATES=${UPDATES:-3000}
+UPDATES=${UPDATES:-}
 BEAM=${BEAM:-5}
 PROGRESS=${PROGRESS:-60}
 progress= # process that says how far the trainings are
@@ -107,6 +109,28 @@ decode_together() {
     fail "$1" "ensemble-$2" "$folder/$3.log"
 }
 
+# join_tables: files of all languages into one for each split, with the language as first column; nothing but that is
+# trained from here on.
+join_tables() {
+  local language split folder=$out/together paths
+  mkdir -p -- "$folder"
+  for split in 0 1 2; do
+    for language in "${languages[@]}"; do
+      IFS=$'\t' read -ra paths <<<"${files[$language]}"
+      zcat -f -- "${paths[split]}" | LC_ALL=C LANGUAGE=$language awk '
+        NR == 1 { sub(/^\357\273\277/, "") }
+        NF { sub(/\r$/, ""); print ENVIRON["LANGUAGE"] "\t" $0 }
+        END { exit !NR }' ||
+        die "${paths[split]}: empty, or no file that can be read"
+    done >"$folder/$split.part"
+  done
+  mv -- "$folder/0.part" "$folder/train.tsv"
+  mv -- "$folder/1.part" "$folder/dev.tsv"
+  mv -- "$folder/2.part" "$folder/test.tsv"
+  languages=(together)
+  files=([together]="$folder/train.tsv"$'\t'"$folder/dev.tsv"$'\t'"$folder/test.tsv")
+}
+
 # for_each COMMAND WORD...: a job for each language; they are waited for.
 for_each() {
   local language
@@ -116,14 +140,15 @@ for_each() {
 
 await() { finish; started=(); }
 
-# read_plan: sets prepare, train, members, languages, and files, options by member and files by language.
+# read_plan: sets UPDATES, prepare, train, members, languages, options by member and files by language.
 read_plan() {
   local printed line words
-  printed=$(ask plan "$mode" "$from" "$UPDATES" "${LANGUAGES:-}" "${MEMBERS:-}" "${SIZE:-}" 2>&1) ||
+  printed=$(ask plan $together "$mode" "$from" "$UPDATES" "${LANGUAGES:-}" "${MEMBERS:-}" "${SIZE:-}" 2>&1) ||
     die "$(tail -n 1 <<<"$printed")"
   while IFS= read -r line; do
     IFS=$'\t' read -ra words <<<"$line"
     case ${words[0]} in
+      updates) UPDATES=${words[1]} ;;
       prepare) prepare=("${words[@]:1}") ;;
       train) train=("${words[@]:1}") ;;
       member) members+=("${words[1]}"); options[${words[1]}]=${words[*]:2} ;;
@@ -183,7 +208,7 @@ report_failures() {
 }
 
 parse() {
-  mode=g2p from=
+  mode=g2p from= together=
   case ${1:-} in -* | '') ;; *) mode=$1; shift ;; esac
   case " $MODES " in *" $mode "*) ;; *) die "got '$mode'; choose from ${MODES// /, }" ;; esac
   while [ $# -gt 0 ] && [ "$1" != -- ]; do
@@ -191,6 +216,7 @@ parse() {
       -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
       --from) from=${2:-}; shift; [ $# -gt 0 ] || break ;;
       --from=*) from=${1#*=} ;;
+      --together) together=--together ;;
       --train | --valid | --test | --tsv | --set | --out | --train=* | --valid=* | --test=* | --tsv=* | --set=* | \
         --out=*)
         die "${1%%=*}: the files are those of --from, and everything goes to OUT=; leave it out" ;;
@@ -213,14 +239,13 @@ parse() {
 }
 
 main() {
-  local mode from preparing=() training=() prepare=() train=() members=() languages=() seeds
+  local mode from together preparing=() training=() prepare=() train=() members=() languages=() seeds
   local language paths found names name number
   local -A options=() files=()
   parse "$@"
-  number UPDATES 1
+  [ -z "$UPDATES" ] || number UPDATES 1
   number BEAM 1
   number PROGRESS 1
-  export UPDATES BEAM
   read -ra seeds <<<"${SEEDS:-1}"
   for name in "${seeds[@]}"; do
     case $name in *[!0-9]*) die "SEEDS: got '$name'; give numbers with blanks between them" ;; esac
@@ -230,13 +255,15 @@ main() {
   bash "$root/scripts/setup.sh" >&2
   bin=${VENV:-$root/.venv}/bin
   read_plan
+  export UPDATES BEAM
   out=${OUT:-$root/runs/transduce-$mode}
   case $out in *:*) die "OUT: got '$out'; fairseq takes : for the end of a path; set it to another folder" ;; esac
   lock "$out"
   out=$(cd "$out" && pwd)
   rm -f -- "$out"/*/failed
-  number=$((${#languages[@]} * ${#members[@]} * ${#seeds[@]}))
-  say "${#languages[@]} languages, ${#members[@]} models, ${#seeds[@]} seeds: $number trainings"
+  found="${#languages[@]} languages${together:+ together}, ${#members[@]} models, ${#seeds[@]} seeds"
+  [ -z "$together" ] || join_tables
+  say "$found: $((${#languages[@]} * ${#members[@]} * ${#seeds[@]})) trainings"
   for language in "${languages[@]}"; do
     IFS=$'\t' read -ra paths <<<"${files[$language]}"
     job prepare_language "$language" "${paths[@]}"

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import List, Tuple
 
-UPDATES = re.compile(rb'"(?:valid_)?num_updates": "(\d+)"')
+UPDATES = re.compile(rb'"(?:valid_|train_)?num_updates": "(\d+)"')
 TAIL = 20_000
-"""Bytes of a log that hold its last line with a number."""
+"""Bytes of a log that hold its last line with a number; fairseq writes a line as often as there were epochs."""
 
 
 def updates_of(folder: Path, updates: int) -> int:

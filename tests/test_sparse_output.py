@@ -8,7 +8,7 @@ from entmax import entmax_bisect_loss
 from fairseq.criterions.cross_entropy import CrossEntropyCriterion
 from fairseq.logging import metrics
 from fairseq.search import Sampling
-from fairseq.sequence_generator import SequenceGenerator
+from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
 from model_factory import batch, build, toy_task
 from transcribed_parts import NORMALIZERS
 
@@ -97,14 +97,14 @@ def test_logs_of_several_batches_are_weighted_by_their_size():
 # Search
 
 
-def generator_of(model, beam, **options):
+def generator_of(model, beam, kind=SequenceGenerator, **options):
     options = {**dict(max_len_a=0, max_len_b=6, normalize_scores=False), **options}
-    return SequenceGenerator([model], TASK.target_dictionary, beam_size=beam, **options)
+    return kind([model], TASK.target_dictionary, beam_size=beam, **options)
 
 
-def search(model, beam, **options):
+def search(model, beam, *kind, **options):
     source, lengths, _ = batch(TASK, left_pad=True)
-    found = generator_of(model, beam, **options).generate(
+    found = generator_of(model, beam, *kind, **options).generate(
         [model], {"net_input": {"src_tokens": source, "src_lengths": lengths}}
     )
     return source, found
@@ -169,6 +169,21 @@ def test_search_ends_where_nothing_else_is_possible(how, bias, length, score):
             assert not each["positional_scores"].isnan().any()
 
 
+def test_as_many_alignments_as_hypotheses():
+    """fairseq's aligner wants as many hypotheses for every sentence as the beam is wide."""
+    model = build(TASK, output_normalizer="sparsemax")
+    with torch.no_grad():
+        model.decoder.vocabulary.weight.mul_(4.0)
+        model.decoder.vocabulary.bias[TASK.target_dictionary.eos()] += 2.0
+    _, found = search(model, 5)
+    _, aligned = search(model, 5, SequenceGeneratorWithAlignment, print_alignment="soft")
+    assert len(set(map(len, found))) > 1
+    for one, other in zip(found, aligned, strict=True):
+        for expected, each in zip(one, other, strict=True):
+            assert torch.equal(each["tokens"], expected["tokens"]) and each["score"] == expected["score"]
+            assert len(each["alignment"]) == len(each["tokens"])
+
+
 def test_search_of_a_softmax_is_left_alone():
     generator = generator_of(build(TASK), 3)
     assert not hasattr(generator.search.step, "__wrapped__")
@@ -222,10 +237,12 @@ def test_fairseq_s_commands(command, tmp_path):
     )
     log = (tmp_path / "log").read_text()
     assert '"valid_support"' in log and '"valid_loss"' in log and "ppl" not in log
-    output = command(
-        "generate",
-        f"--task reversal --path {tmp_path}/checkpoint_last.pt --reversal-test-size 9 --beam 5 --nbest 5 --max-len-b 9",
-    )
+    words = f"--task reversal --path {tmp_path}/checkpoint_last.pt --reversal-test-size 9 --beam 5 --nbest 5 --max-len-b 9"
+    output = command("generate", words)
+    aligned = command("generate", words, "--print-alignment hard")
+    assert [line for line in aligned.splitlines() if line[:2] in ("H-", "D-")] == [
+        line for line in output.splitlines() if line[:2] in ("H-", "D-")
+    ] and aligned.count("\nA-") == output.count("\nH-")
     numbers = [float(line.split("\t")[1]) for line in output.splitlines() if line.startswith("H-")]
     assert len({line.split("\t")[0] for line in output.splitlines() if line.startswith("H-")}) == 9
     assert 9 <= len(numbers) <= 45 and not any(map(math.isnan, numbers))

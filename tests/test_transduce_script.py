@@ -2,6 +2,7 @@
 small real run that is killed and started again."""
 
 import contextlib
+import gzip
 import itertools
 import json
 import os
@@ -37,8 +38,9 @@ esac
 data=$out/$set.letters-phones
 mkdir -p "$data/text"
 cp "$DATA_JSON"/* "$data"
-cut -f 1 "$valid" >"$data/text/valid.letters"; cut -f 2 "$valid" >"$data/text/valid.phones"
-cut -f 1 "$test" >"$data/text/test.letters"; cut -f 2 "$test" >"$data/text/test.phones"
+[ "$set" = together ] && letters=1,2 phones=3 || letters=1 phones=2
+cut -f $letters "$valid" >"$data/text/valid.letters"; cut -f $phones "$valid" >"$data/text/valid.phones"
+cut -f $letters "$test" >"$data/text/test.letters"; cut -f $phones "$test" >"$data/text/test.phones"
 echo "$data"
 """
 DECODE = r"""
@@ -184,6 +186,28 @@ def test_everything_once_and_the_table(checkout):
     again = checkout.run(*words, **env)
     assert (again.returncode, again.stdout) == (0, result.stdout)
     assert [call.split()[0] for call in checkout.calls()[len(calls) :]] == ["prepare", "prepare"]
+
+
+def test_one_model_for_all_languages(checkout):
+    with gzip.open(checkout.tables / "bb_test.tsv.gz", "wt", newline="") as table:
+        table.write("\ufeff" + (checkout.tables / "bb_test.tsv").read_text().replace("\n", "\r\n\n"))
+    (checkout.tables / "bb_test.tsv").unlink()
+    result = checkout.run("--together", MEMBERS="base")
+    assert result.returncode == 0, result.stderr
+    assert "transduce: 2 languages together, 1 models, 1 seeds: 1 trainings" in result.stderr
+    ((_, *options),) = (call.split() for call in checkout.calls("prepare"))
+    assert options[options.index("--columns") + 1] == "1+2,3" and "features,char" in options
+    assert len(checkout.calls("nmt")) == 1 and "/together/base-seed1 6000 5 " in checkout.calls("nmt")[0]
+    for split, (start, end) in WORDS.items():
+        lines = (checkout.out / "together" / f"{split}.tsv").read_text().split("\n")
+        assert len(lines) == 2 * (end - start) + 1 and re.fullmatch(r"bb\t[abc]{3}\t[ABC] [ABC] [ABC]", lines[-2])
+    rows = [re.sub(r" ± \S+", "", line) for line in result.stdout.splitlines()[2:5]]
+    assert rows == ["| aa | 6 | 50.00 | 50.00 | 16.67 |", "| bb | 6 | 0.00 | 0.00 | 0.00 |",
+                    "| mean | 12 | 25.00 | 25.00 | 8.33 |"]  # fmt: skip
+    (checkout.tables / "bb_dev.tsv").write_text("")
+    empty = checkout.run("--together", MEMBERS="base", OUT=f"{checkout.out}2")
+    assert empty.returncode == 1
+    assert empty.stderr.splitlines()[-1] == f"transduce.sh: {checkout.tables}/bb_dev.tsv: empty, or no file that can be read"
 
 
 def test_a_language_that_fails_is_reported_and_the_others_go_on(checkout):

@@ -127,7 +127,8 @@ def test_how_far_the_trainings_are(tmp_path, capsys):
     for folder in folders:
         folder.mkdir(parents=True)
     (folders[0] / "train.done").touch()
-    (folders[1] / "train.jsonl").write_text('{"num_updates": "100"}\n{"valid_num_updates": "300"}\nloaded\n')
+    end = '{"train_num_updates": "300"}\n' * 1000
+    (folders[1] / "train.jsonl").write_text('{"num_updates": "100"}\n{"valid_num_updates": "200"}\n' + end + "loaded\n")
     (folders[3].parent / "failed").touch()
     assert progress["state"](folders, 1000) == (1, 3, 1300)
     assert progress["line"](1, 3, 0.433, 7500) == "1 of 3 trainings, 43 % of the updates, about 2:05 h left"

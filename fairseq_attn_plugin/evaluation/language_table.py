@@ -64,6 +64,30 @@ class Language:
         return found
 
 
+    def parts(self, names: Dict[str, Sequence[str]]) -> List["Language"]:
+        """The languages that one model was trained for.
+
+        Args:
+            names: split → the language of each of the N words.
+        """
+        return [self._part(name, {split: [number for number, each in enumerate(all_of) if each == name]
+                                  for split, all_of in names.items()})
+                for name in dict.fromkeys(names["test"])]  # fmt: skip
+
+    def _part(self, name: str, rows: Dict[str, List[int]]) -> "Language":
+        """Some words of each split."""
+
+        def of(split: str, each: Decoded) -> Decoded:
+            return Decoded([each.texts[row] for row in rows[split]], [each.scores[row] for row in rows[split]])
+
+        references = {split: [texts[row] for row in rows[split]] for split, texts in self.references.items()}
+        singles = {split: {member: {seed: of(split, each) for seed, each in seeds.items()}
+                           for member, seeds in members.items()} for split, members in self.singles.items()}
+        ensembles = {split: {names: of(split, each) for names, each in there.items()}
+                     for split, there in self.ensembles.items()}
+        return Language(name, references, singles, ensembles)  # fmt: skip
+
+
 def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 

@@ -8,6 +8,10 @@ from typing import Dict, List, Optional, Sequence
 SPLITS = ("train", "dev", "test")
 FILE = re.compile(r"(?P<language>[A-Za-z0-9][\w-]*?)[_-](?P<split>train|dev|test)(?:[_-](?P<size>\w+))?\.tsv(?:\.gz)?")
 NAMES = "LANGUAGE_train.tsv, LANGUAGE_dev.tsv and LANGUAGE_test.tsv"
+TOGETHER = "together"
+"""Stands for a language where one model is of all."""
+UPDATES = 3000
+"""Of the training for one language."""
 VALIDATIONS = 10
 """Of a training: each takes as long as many updates on so few words."""
 
@@ -29,10 +33,11 @@ class Mode:
     members: Dict[str, str]
 
 
+SPARSE = "--output-normalizer entmax15 --criterion entmax_loss"
 MEMBERS = {
-    "base": "",
-    "additive": "--attention-score additive --attention-query previous",
-    "wide": "--encoder-hidden-size 256 --decoder-hidden-size 512",
+    "monotonic": "--attention-addressing monotonic",
+    "sparse": f"--attention-normalizer entmax15 {SPARSE}",
+    "monotonic_sparse": f"--attention-addressing monotonic {SPARSE}",
 }
 MODES = {
     "g2p": Mode(
@@ -51,12 +56,23 @@ MODES = {
 
 def shared_options(mode: Mode, updates: int) -> List[str]:
     """Options of ``fairseq-train`` for every model of a mode. Between validations no checkpoint is written: an epoch of
-    some thousand words lasts seconds."""
+    some thousand words lasts seconds, less than it takes to start a process that loads them."""
     interval = str(max(1, updates // VALIDATIONS))
     never = str(10**6)
     options = {"--validate-interval-updates": interval, "--save-interval-updates": interval,
-               "--validate-interval": never, "--save-interval": never}  # fmt: skip
+               "--validate-interval": never, "--save-interval": never,
+               "--num-workers": "0"}  # fmt: skip
     return [*mode.training.split(), *(word for option in options.items() for word in option)]
+
+
+def with_a_tag(preparing: str) -> str:
+    """Options of ``prepare_corpus.sh`` for tables with one more column before the others: a language, which becomes a
+    symbol in front of the source."""
+    words = preparing.split()
+    columns, segmentation = (words.index(option) + 1 for option in ("--columns", "--source-segmentation"))
+    words[columns] = "1+" + re.sub(r"\d+", lambda number: str(int(number[0]) + 1), words[columns])
+    words[segmentation] = f"features,{words[segmentation]}"
+    return " ".join(words)
 
 
 def chosen(option: str, names: Optional[str], there: Sequence[str]) -> List[str]:

@@ -8,11 +8,14 @@ import functools
 from typing import Any, Callable, Dict, List
 
 import torch
-from fairseq.sequence_generator import SequenceGenerator
+from fairseq.sequence_generator import SequenceGenerator, SequenceGeneratorWithAlignment
 from torch import Tensor
 
 ZERO = -1e30
 """Stands for the logarithm of 0 where fairseq wants a number; sums of it are numbers, too."""
+
+FILLER = "filler"
+"""What a hypothesis has that stands for one that there is not."""
 
 Hypothesis = Dict[str, Any]
 
@@ -22,6 +25,7 @@ def install() -> None:
     if not hasattr(SequenceGenerator.__init__, "__wrapped__"):
         SequenceGenerator.__init__ = _starts(SequenceGenerator.__init__)
         SequenceGenerator._generate = _generates(SequenceGenerator._generate)
+        SequenceGeneratorWithAlignment.generate = _aligns(SequenceGeneratorWithAlignment.generate)
 
 
 def _is_sparse(generator: SequenceGenerator) -> bool:
@@ -43,9 +47,23 @@ def _generates(generate):
     @functools.wraps(generate)
     def _generate(self, *args, **kwargs):
         finalized = generate(self, *args, **kwargs)
-        return [possible(hypotheses) for hypotheses in finalized] if _is_sparse(self) else finalized
+        if not _is_sparse(self):
+            return finalized
+        found = [possible(hypotheses) for hypotheses in finalized]
+        if isinstance(self, SequenceGeneratorWithAlignment):  # it wants as many for every sentence
+            found = [[*each, *({**each[-1], FILLER: True} for _ in range(len(each), self.beam_size))] for each in found]
+        return found
 
     return _generate
+
+
+def _aligns(generate):
+    @functools.wraps(generate)
+    def with_alignments(self, *args, **kwargs):
+        finalized = generate(self, *args, **kwargs)
+        return [[each for each in hypotheses if FILLER not in each] for hypotheses in finalized]
+
+    return with_alignments
 
 
 def within_support(search: Callable[..., Any], eos: int) -> Callable[..., Any]:
