@@ -206,8 +206,8 @@ def test_one_model_for_all_languages(checkout):
                     "| mean | 12 | 25.00 | 25.00 | 8.33 |"]  # fmt: skip
     (checkout.tables / "bb_dev.tsv").write_text("")
     empty = checkout.run("--together", MEMBERS="base", OUT=f"{checkout.out}2")
-    assert empty.returncode == 1
-    assert empty.stderr.splitlines()[-1] == f"transduce.sh: {checkout.tables}/bb_dev.tsv: empty, or no file that can be read"
+    last = f"transduce.sh: {checkout.tables}/bb_dev.tsv: empty, or no file that can be read"
+    assert empty.returncode == 1 and empty.stderr.splitlines()[-1] == last
 
 
 def test_a_language_that_fails_is_reported_and_the_others_go_on(checkout):
