@@ -12,7 +12,7 @@
 #   OPTION             goes to every fairseq-train, after the script's own ones: --dropout 0.3
 #   LANGUAGES="ady vie"   unset: all of the folder
 #   SIZE=high          which training file, where a language has several
-#   MEMBERS="base wide"   the models, each with every seed; unset: base, additive (Bahdanau's attention) and wide
+#   MEMBERS="base wide"   the models, each with every seed; unset: all of the mode (docs/transduction.md)
 #   SEEDS="1 2 3"      one training of each model per seed; unset: 1
 #   UPDATES=N          of a training, over which the learning rate falls to zero; unset: 3000, with --together for
 #                      each language

@@ -104,6 +104,21 @@ def test_gradients_through_five_steps(form):
     assert gradcheck(run, (query, values, *parameters), fast_mode=True)
 
 
+@pytest.mark.parametrize("form", [form for form in FORMS if attention(**FORMS[form]).takes_all_steps])
+def test_all_steps_at_once_are_step_by_step(form):
+    """What is remembered afterwards, too."""
+    made = attention(**FORMS[form])
+    query, values, padding = inputs()
+    memory = AttentionMemory(values, values, padding)
+    begun = made(query[:, :2], memory, made.first(memory))
+    ended = made(query[:, 2:], memory, begun.state, position=2)
+    contexts, weights = steps(made, query, values, padding)
+    torch.testing.assert_close(torch.cat([begun.context, ended.context], dim=1), contexts)
+    torch.testing.assert_close(torch.cat([begun.weights, ended.weights], dim=1), weights)
+    for remembered in ended.state.values():
+        torch.testing.assert_close(remembered, weights[:, -1])
+
+
 def monotonic_loop(scores, bias):
     """Raffel et al. (2017), eq. 9-11, in float64: how much of a(t-1) comes to each token, token by token."""
     weights = torch.zeros_like(scores[0])

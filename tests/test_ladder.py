@@ -8,7 +8,7 @@ import pytest
 import torch
 from covering import combinations, pairwise, product
 from fairseq.sequence_generator import SequenceGenerator
-from model_factory import LENGTHS, batch, build, config, mechanism, task_for, toy_task
+from model_factory import LENGTHS, batch, build, build_once, config, mechanism, task_for, toy_task
 from transcription import Transcription
 
 from fairseq_attn_plugin.models.config import resolved
@@ -211,7 +211,7 @@ def attention_of(extra):
 
 def rows(options, left_pad):
     task = task_for(options)
-    model = build(task, **options)
+    model = build_once(task, **options)
     source, lengths, previous = batch(task, left_pad=left_pad)
     with torch.no_grad():
         logits, extra = model(source, lengths, previous)
@@ -279,7 +279,7 @@ ORDERS = [
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_reordering_equals_recomputing_every_row(options):
     task = task_for(options)
-    model = build(task, **options)
+    model = build_once(task, **options)
     source, _, _ = batch(task, left_pad=True)
     generator = torch.Generator().manual_seed(5)
     sentences, prefixes, cache = torch.arange(len(source)), torch.full((len(source), 1), 2), {}
@@ -327,7 +327,7 @@ def forced(model, source, tokens):
 @pytest.mark.parametrize("options", ALL.values(), ids=ALL)
 def test_beam_scores_and_attention_equal_forced_decoding(options):
     task = task_for(options)
-    model = build(task, **options)
+    model = build_once(task, **options)
     source, lengths, _ = batch(task, left_pad=True)
     generator = SequenceGenerator(
         [model], task.target_dictionary, beam_size=3, max_len_a=0, max_len_b=6, normalize_scores=False

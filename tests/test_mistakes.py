@@ -4,7 +4,7 @@ import pytest
 import torch
 from fairseq.sequence_generator import SequenceGeneratorWithAlignment
 from fairseq.sequence_scorer import SequenceScorer
-from model_factory import batch, build, mechanism, task_for, toy_task
+from model_factory import batch, build, build_once, mechanism, task_for, toy_task
 from test_ladder import ALL
 
 from fairseq_attn_plugin.models.decoder import AttnRNNDecoder
@@ -119,7 +119,7 @@ def test_alignments_of_a_mixed_batch_equal_those_alone(kind, left_pad):
 def test_every_parameter_learns(options):
     """No module is built that nothing reads, and no gradient is cut off; autocast changes types and nothing else."""
     task = task_for(options)
-    model = build(task, **options).train()
+    model = build_once(task, **options).train()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.div_(8.0 if parameter.dim() else 1.0)  # the start: no activation and no softmax is saturated

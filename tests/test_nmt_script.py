@@ -333,7 +333,7 @@ def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):
 @pytest.mark.slow(seconds=40)
 def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path, programs):
     """Programs of the environment until it is killed; what goes on from there starts sooner."""
-    corpus = write_parallel_corpus(tmp_path / "raw", {"train": 1000, "valid": 30, "test": 33})
+    corpus = write_parallel_corpus(tmp_path / "raw", {"train": 600, "valid": 30, "test": 33})
     small = "--encoder-embed-dim 64 --encoder-hidden-size 64 --decoder-embed-dim 64 --decoder-hidden-size 128"
     small += " --decoder-out-embed-dim 64 --dropout 0.1 --max-tokens 200 --lr 0.005 --warmup-updates 50 --max-epoch 8"
     command = ["bash", str(ROOT / "scripts" / "nmt.sh"), *PAIR, "--from", str(corpus), "--out", str(tmp_path / "bin"),

@@ -237,7 +237,8 @@ def test_fairseq_s_commands(command, tmp_path):
     )
     log = (tmp_path / "log").read_text()
     assert '"valid_support"' in log and '"valid_loss"' in log and "ppl" not in log
-    words = f"--task reversal --path {tmp_path}/checkpoint_last.pt --reversal-test-size 9 --beam 5 --nbest 5 --max-len-b 9"
+    words = f"--task reversal --path {tmp_path}/checkpoint_last.pt --reversal-test-size 9 --beam 5 --nbest 5"
+    words += " --max-len-b 9"
     output = command("generate", words)
     aligned = command("generate", words, "--print-alignment hard")
     assert [line for line in aligned.splitlines() if line[:2] in ("H-", "D-")] == [

@@ -34,22 +34,26 @@ class Mode:
 
 
 SPARSE = "--output-normalizer entmax15 --criterion entmax_loss"
-MEMBERS = {
-    "monotonic": "--attention-addressing monotonic",
-    "sparse": f"--attention-normalizer entmax15 {SPARSE}",
-    "monotonic_sparse": f"--attention-addressing monotonic {SPARSE}",
-}
 MODES = {
     "g2p": Mode(
         "--source letters --target phones --columns 1,2 --source-segmentation char --target-segmentation none "
         "--normalization nfd",
-        "--arch attn_lstm_g2p",
-        MEMBERS,
+        f"--arch attn_lstm_g2p {SPARSE} --max-tokens 250",
+        {
+            "base": "",
+            "content": "--attention-addressing none --attention-normalizer entmax15",
+            "wide": "--encoder-hidden-size 256 --decoder-hidden-size 512",
+        },
     ),
     "inflection": Mode(
         "--source lemma --target form --columns 1+3,2 --source-segmentation char,features --target-segmentation char",
         "--arch attn_lstm_inflection",
-        MEMBERS,
+        {
+            "base": "",
+            "monotonic": "--attention-heads 1 --attention-addressing monotonic",
+            "copy": "--copy on",
+            "wide": "--encoder-hidden-size 256 --decoder-hidden-size 512",
+        },
     ),
 }
 

@@ -95,8 +95,9 @@ class DecoderStep:
 
     @property
     def feeds_back(self) -> bool:
-        """Whether a step reads more of those before than the cell's own state: then a target is a loop of steps."""
-        remembers = self.past is not None or (self.attention is not None and self.attention.remembers)
+        """Whether a step reads more of those before than the cell's own state, and than an addressing goes through by
+        itself: then a target is a loop of steps."""
+        remembers = self.past is not None or (self.attention is not None and not self.attention.takes_all_steps)
         return self.input_feeding or self.query_is_previous or self.keeps_context or remembers
 
     def first(self, layers: List[LayerState], memory: AttentionMemory) -> Carry:
@@ -151,11 +152,11 @@ class DecoderStep:
         """All steps at once, for a decoder that does not feed back: B×T×E words → what they leave behind, B×T×…."""
         inputs = self.cell_input(word=words) if self.cell_input.inputs else words
         states, layers = self.recurrence(inputs, carry.parts["cell"])
-        context, weights = None, None
+        context, weights, remembered = None, None, carry.parts["attention"]
         if self.attention is not None:
             query = self.query(state=states, word=words, language=memory.language_for(states))
-            context, weights, _ = self.attention(query, memory, position=carry.position)
-        carry = Carry(carry.position + words.size(1), {**carry.parts, "cell": layers})
+            context, weights, remembered = self.attention(query, memory, remembered, carry.position)
+        carry = Carry(carry.position + words.size(1), {**carry.parts, "cell": layers, "attention": remembered})
         readout, gate = self.read(states, words, context), self.gate(states, words, context)
         return StepOutput(states, context, weights, readout, gate), carry
 

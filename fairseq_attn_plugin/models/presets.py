@@ -186,10 +186,10 @@ PRESETS: Dict[str, Dict[str, Any]] = {
         readout_inputs="state,word,context",
         dropout=0.2,
     ),
-    # grapheme-to-phoneme: letters to phones
-    "attn_lstm_g2p": WORDS,
+    # grapheme-to-phoneme: letters to phones, which follow one another as the letters do
+    "attn_lstm_g2p": dict(WORDS, attention_addressing="monotonic"),
     # inflection: letters and features of a lemma to letters
-    "attn_lstm_inflection": WORDS,
+    "attn_lstm_inflection": dict(WORDS, attention_heads=4),
     # small and fast: no feedback, so that a target is one call of the recurrent kernel; large embeddings at the start
     # make a source position's own symbol stand out, so that it is found at its own position and not at a neighbour's
     "attn_lstm_reversal": dict(

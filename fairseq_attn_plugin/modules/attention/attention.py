@@ -78,6 +78,12 @@ class Attention(nn.Module):
         """Whether a step depends on those before, by other ways than the query."""
         return bool(self._parts_that_remember())
 
+    @property
+    def takes_all_steps(self) -> bool:
+        """Whether several queries of one sentence can be asked at once, in their order: where nothing remembers, or the
+        addressing alone, which comes after all that is worked out at once and goes from step to step by itself."""
+        return set(self._parts_that_remember()) <= {"addressing"}
+
     def first(self, memory: AttentionMemory) -> Dict[str, Tree]:
         """What the parts remember before the first step, R rows each."""
         state = {name: part.first(memory) for name, part in self._parts_that_remember().items()}
@@ -88,7 +94,7 @@ class Attention(nn.Module):
     ) -> Attended:
         """
         Args:
-            query: R×T×Q, one row for each of the memory's rows; T = 1 where a part remembers.
+            query: R×T×Q, one row for each of the memory's rows; T = 1 unless :attr:`takes_all_steps`.
             memory: B sentences, R = B without search.
             state: what the parts remember; None where none does.
             position: target position of the first of the T queries.
@@ -121,7 +127,12 @@ class Attention(nn.Module):
             weights = scores.to(torch.promote_types(scores.dtype, torch.float32))
             if memory.padding_mask is not None:
                 weights = weights.masked_fill(memory.padding_mask.unsqueeze(1), float("-inf"))
-        return weights if self.addressing is None else self._ask("addressing", state, weights, query, memory)
+        if self.addressing is None:
+            return weights
+        if steps == 1 or not self.addressing.remembers:
+            return self._ask("addressing", state, weights, query, memory)
+        asked_at = zip(weights.split(1, dim=1), query.split(1, dim=1), strict=True)
+        return torch.cat([self._ask("addressing", state, *each, memory) for each in asked_at], dim=1)
 
     def _scores(self, asked: Tensor, memory: AttentionMemory, state: Dict[str, Tree]) -> Tensor:
         """e of B×n queries, B×n×A → B×n×S.

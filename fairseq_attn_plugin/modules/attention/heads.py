@@ -47,6 +47,11 @@ class MultiHeadAttention(nn.Module):
         """See :class:`Attention`."""
         return self.heads[0].remembers
 
+    @property
+    def takes_all_steps(self) -> bool:
+        """See :class:`Attention`."""
+        return self.heads[0].takes_all_steps
+
     def first(self, memory: AttentionMemory) -> Dict[str, Tree]:
         """What the heads remember before the first step, R rows each."""
         return {str(i): head.first(part) for i, (head, part) in enumerate(zip(self.heads, self._parts(memory)))}
