@@ -13,7 +13,7 @@ from ..data.segmenter import Segmenter
 from . import measures, plots, report_figures, report_tables, whole_files, word_pieces
 from .attention_page import Panel, attention_section
 from .generation_log import Sentence
-from .html_page import Figure, Section, table, write_page
+from .html_page import Section, table, write_page
 from .measures import Line
 from .report_keys import Maps, ReportKeys, read_report_keys
 from .report_tables import Column
@@ -39,8 +39,8 @@ class Results:
 
 
 def write_experiment_report(out: Path) -> str:
-    """Writes ``measures.jsonl``, ``report.md``, ``report.json``, ``report.html`` and a PNG file for each figure into the
-    folder of an experiment; returns the tables in Markdown. Runs that are not finished have a gap with the reason.
+    """Writes ``measures.jsonl``, ``report.md``, ``report.json``, ``report.html`` and a PNG file for each figure into
+    the folder of an experiment; returns the tables in Markdown. Runs that are not finished have a gap with the reason.
 
     Raises:
         ValueError: no plan in the folder, or a damaged one.
@@ -48,7 +48,8 @@ def write_experiment_report(out: Path) -> str:
     """
     out = Path(out)
     plan = read_plan(out)
-    keys = read_report_keys(plan.get("report") or {}, plan["task"])
+    splits = list(dict.fromkeys(split for run in plan["runs"] for split in run["decodings"]))
+    keys = read_report_keys(plan.get("report") or {}, plan["task"], splits)
     results = read_results(plan, keys, out)
     text = report_tables.report_text(keys, results.lines)
     rows = report_tables.rows_of(report_tables.columns_of(keys), results.lines)
@@ -161,7 +162,7 @@ def attention_sections(results: Results, out: Path) -> List[Section]:
     columns = 3
     if results.keys.maps.rows == "all":
         pivot, facts = results.keys.pivot, [each.facts for each in results.drawn]
-        columns = len(report_tables.pivot_titles(pivot.line, facts)) if pivot else 4
+        columns = min(len(report_tables.pivot_titles(pivot.line, facts)), 8) if pivot else 4
     plots.save(plots.attention_heat_maps(maps, columns), out / "attention.png")
     panels = [[Panel(each.title, each.source, each.target, rounded(each)) for each in row] for row in sentences]
     section = attention_section("Attention", panels)
@@ -220,9 +221,8 @@ def trained_lengths(lines: Sequence[Line]) -> Optional[Tuple[int, int]]:
     """Shortest and longest training sentence, in symbols; None where the runs differ in it."""
     defaults = ReversalProblem()
     found = set()
-    for line in report_tables.finished(lines):
-        pairs = zip(line["trained_lengths"], (defaults.min_length, defaults.max_length))
-        found.add(tuple(int(said) if (said or "").isdecimal() else default for said, default in pairs))
+    for shortest, longest in (line["trained_lengths"] for line in report_tables.finished(lines)):
+        found.add((defaults.min_length if shortest is None else shortest, longest or defaults.max_length))
     return found.pop() if len(found) == 1 else None
 
 
@@ -234,7 +234,7 @@ def summary(results: Results) -> Section:
     keys, columns = results.keys, report_tables.columns_of(results.keys)
     rows = report_tables.rows_of(columns, results.lines)
     body = summary_table(results, columns)
-    if keys.pivot is not None:
+    if keys.pivot is not None and report_tables.has_line(keys.pivot, rows):
         chosen = [report_tables.column_of(name, keys.test) for name in keys.pivot.columns]
         for column in chosen:
             header, *body_rows = report_tables.pivot(keys.pivot.line, column, rows, keys.deviation)

@@ -22,7 +22,7 @@ def measure_run(run: Dict[str, Any], out, task: str) -> Tuple[Line, Dict[str, Se
     Args:
         run: its entry in the plan.
         out: the folder of the experiment.
-        task: ``reversal``, where the alignments are known, or ``translation``.
+        task: fairseq's; of ``reversal`` the alignments are known, others are scored as text.
 
     Returns:
         The line, and the sentences of each test split (none where it failed), which are large.
@@ -60,7 +60,7 @@ def check_finished(folder: Path, splits: Sequence[str]) -> None:
 
 
 def read_split(path: Path) -> Sentences:
-    """Sentences of a log of ``fairseq-generate``. ValueError, OSError: it is damaged or missing, or has no references."""
+    """Sentences of a log of ``fairseq-generate``. ValueError, OSError: it is damaged, missing, or without references."""
     try:
         sentences = read_generation_log(path)
     except UnicodeDecodeError as error:
@@ -77,7 +77,7 @@ def read_split(path: Path) -> Sentences:
 def of_training(log: TrainingLog) -> Line:
     """Size, speed, and when it had learnt; ``validations`` are those of the log with the seconds (None: not known, as
     of a training that was resumed)."""
-    validations = [{**stats, "seconds": seconds_at(log, stats["num_updates"])} for stats in log.validations]
+    validations: List[Line] = [{**stats, "seconds": seconds_at(log, stats["num_updates"])} for stats in log.validations]
     reached = next((stats for stats in validations if stats.get("sentence_accuracy", 0.0) >= LEARNT), {})
     return {
         "parameters": log.parameters,
@@ -86,10 +86,15 @@ def of_training(log: TrainingLog) -> Line:
         "tokens_per_second": log.tokens_per_second,
         "updates_to_99": reached.get("num_updates"),
         "seconds_to_99": reached.get("seconds"),
-        "trained_lengths": [log.options.get(f"reversal_{which}_length") for which in ("min", "max")],
+        "trained_lengths": [_number(log.options.get(f"reversal_{which}_length", "")) for which in ("min", "max")],
         "data": log.options.get("data"),
         "validations": validations,
     }
+
+
+def _number(text: str) -> Optional[int]:
+    """None where an option was left as it is."""
+    return int(text) if text.isdecimal() else None
 
 
 def seconds_at(log: TrainingLog, updates: float) -> Optional[float]:

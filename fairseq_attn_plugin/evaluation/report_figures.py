@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from . import measures, plots
-from .generation_log import Hypothesis, Sentence, attention_axes, attention_weights
+from .generation_log import EOS, Hypothesis, Sentence, attention_axes, attention_weights
 from .html_page import Figure, plotly_text
 from .measures import Line
 from .plots import Curve
@@ -132,7 +132,8 @@ def _trace(curve: Curve, look: Tuple[str, int], x: str, many: int) -> Dict[str, 
 
 def _shade(shortest: int, longest: int) -> Dict[str, Any]:
     ends = {"x0": shortest - 0.5, "x1": longest + 0.5, "y0": 0, "y1": 1}
-    return {"type": "rect", "yref": "paper", **ends, "fillcolor": "#E69F00", "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
+    look = {"fillcolor": plots.COLOURS[4], "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
+    return {"type": "rect", "yref": "paper", **ends, **look}
 
 
 def _seen(shortest: int, longest: int, far: bool) -> Dict[str, Any]:
@@ -204,7 +205,12 @@ def still(drawn: Sequence[Drawn], keys: Maps) -> List[plots.HeatMap]:
                 for panel in side_by_side(with_maps)[-1]]  # fmt: skip
     panels = [each[0] for each in side_by_side(with_maps[:1])]
     few = [panels[(2 * i + 1) * len(panels) // 6] for i in range(3)] if len(panels) > 3 else panels
-    return [plots.HeatMap(f"{len(p.source) - 1} symbols", p.source, p.target, p.weights) for p in few]
+    return [plots.HeatMap(f"{_symbols(p)} symbols", p.source, p.target, p.weights) for p in few]
+
+
+def _symbols(panel: plots.HeatMap) -> int:
+    """Of its source, ``</s>`` not counted."""
+    return sum(symbol != EOS for symbol in panel.source)
 
 
 def _title(label: str) -> str:

@@ -42,12 +42,12 @@ BY_LENGTH = ("sentence_accuracy", "token_accuracy")
 """Measures that are known for each length of the source."""
 ACCURACIES = ("sentence_accuracy", "token_accuracy", "alignment_accuracy")
 TEXT_SCORES = ("bleu", "chrf", "exact_match")
+LEARNT = ("updates_to_99", "seconds_to_99")
 DEFAULT_COLUMNS = {
-    "reversal": ("parameters", "updates", "seconds", "updates_to_99", "seconds_to_99", "tokens_per_second", *ACCURACIES),
-    "translation": ("parameters", "updates", "seconds", "tokens_per_second", *TEXT_SCORES),
+    "reversal": ("parameters", "updates", "seconds", *LEARNT, "tokens_per_second", *ACCURACIES),
+    "text": ("parameters", "updates", "seconds", "tokens_per_second", *TEXT_SCORES),
 }
-DEFAULT_LEARNING = {"reversal": ("sentence_accuracy", "token_accuracy"), "translation": ("bleu", "loss")}
-TASKS = tuple(DEFAULT_COLUMNS)
+DEFAULT_LEARNING = {"reversal": ("sentence_accuracy", "token_accuracy"), "text": ("bleu", "loss")}
 
 
 @dataclass(frozen=True)
@@ -101,22 +101,24 @@ class ReportKeys:
     learning: Tuple[str, ...] = ()
 
 
-def read_report_keys(given: Dict[str, Any], task: str, splits: Sequence[str] = (), facts: Sequence[str] = ()) -> ReportKeys:
+def read_report_keys(
+    given: Dict[str, Any], task: str, splits: Sequence[str] = (), facts: Sequence[str] = ()
+) -> ReportKeys:
     """Checks what an experiment file says under ``report:``, before anything trains.
 
     Args:
         given: the keys as YAML or JSON has them.
-        task: ``reversal`` or ``translation``.
+        task: fairseq's; all but ``reversal`` are scored as text.
         splits: test splits that are decoded; empty: not known.
         facts: names of what sets runs apart; empty: not known.
 
     Raises:
         ValueError: an unknown key or value, with what could have been meant.
     """
-    one_of("task", task, TASKS)
+    kind = "reversal" if task == "reversal" else "text"
     check_names("report", given, [each.name for each in dataclasses.fields(ReportKeys)])
-    keys: Dict[str, Any] = {"columns": DEFAULT_COLUMNS[task], "learning": DEFAULT_LEARNING[task]}
-    if task == "translation":
+    keys: Dict[str, Any] = {"columns": DEFAULT_COLUMNS[kind], "learning": DEFAULT_LEARNING[kind]}
+    if kind == "text":
         keys["by_length"] = "token_accuracy"
     readers = {
         "columns": lambda value: names("columns", value, MEASURES),
@@ -166,7 +168,7 @@ def length_range(given: Any) -> Tuple[int, int]:
     """``15-20`` or ``200``. ValueError: another text, or the longer one first."""
     found = re.fullmatch(r"(\d+)(?:-(\d+))?", str(given))
     if not found or int(found[1]) > int(found[2] or found[1]):
-        raise ValueError(f"report: lengths: got {given!r}; give a length, as in 200, or a shortest and a longest, as in 15-20")
+        raise ValueError(f"report: lengths: got {given!r}; give one length (200) or shortest and longest (15-20)")
     return int(found[1]), int(found[2] or found[1])
 
 

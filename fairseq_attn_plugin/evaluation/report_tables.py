@@ -119,7 +119,7 @@ def report_text(keys: ReportKeys, lines: Sequence[Line]) -> str:
     """The tables in Markdown, what their numbers are, and the runs that have none."""
     columns, rows = columns_of(keys), rows_of(columns_of(keys), lines)
     deviation = keys.deviation and any(row["seeds"] > 1 for row in rows)
-    if keys.pivot is None:
+    if keys.pivot is None or not has_line(keys.pivot, rows):
         text = tables.markdown(cells(columns, rows, deviation)) + "\n" + note(rows, deviation)
     else:
         text = pivots(keys.pivot, columns, rows, deviation)
@@ -153,6 +153,11 @@ def cost(rows: Sequence[dict]) -> List[str]:
     text = f"Updates: {max(updates):,}." if updates else ""
     text += f" Slowest training: {max(seconds):,.1f} seconds." if seconds else ""
     return [text.strip() + "\n"] if text else []
+
+
+def has_line(chosen: Pivot, rows: Sequence[dict]) -> bool:
+    """Whether every row has the fact that names a line."""
+    return all(chosen.line in row["facts"] for row in rows)
 
 
 def pivot(line: str, column: Column, rows: Sequence[dict], deviation: bool = False) -> List[List[str]]:
