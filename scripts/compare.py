@@ -18,11 +18,12 @@ from fairseq_attn_plugin.evaluation.experiment_report import write_experiment_re
 from fairseq_attn_plugin.experiments import runner  # noqa: E402
 from fairseq_attn_plugin.experiments.experiment import Experiment, list_of, read_experiment  # noqa: E402
 from fairseq_attn_plugin.experiments.grid import option_of  # noqa: E402
-from fairseq_attn_plugin.experiments.plan import Plan, Programs, make_plan, read_plan  # noqa: E402
+from fairseq_attn_plugin.experiments.plan import Plan, Programs, as_nmt_ran, make_plan, read_plan  # noqa: E402
 from fairseq_attn_plugin.experiments.progress import Progress  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
+BIN = Path(os.environ.get("VENV") or ROOT / ".venv").absolute() / "bin"
 DEFAULT = "grid"
 LISTS = {"seeds": "SEEDS", "jobs": "JOBS"}
 """Options that a variable stands for as well."""
@@ -103,7 +104,7 @@ def chosen(args: argparse.Namespace, axes: Dict[str, str]) -> Experiment:
         if option_of(axis) in ("--seed", "--save-dir", "--log-file"):
             raise ValueError(f"--{axis}: {'give --seeds 1,2,3' if axis == 'seed' else 'set OUT='}; leave it out")
     if axes and args.experiment is None:
-        experiment = replace(experiment, name="axes", grids=[dict(axes)])
+        experiment = replace(experiment, name="axes", title=" × ".join(axes), grids=[dict(axes)])
     elif axes:
         experiment = replace(experiment, grids=[{**grid, **axes} for grid in experiment.grids or [{}]])
     if args.seeds is not None:
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace, axes: Dict[str, str]) -> int:
     out = Path(os.environ.get("OUT") or ROOT / "runs" / f"compare-{experiment.name}").absolute()
     if ":" in str(out):
         raise ValueError(f"OUT: got '{out}'; fairseq takes : for the end of a path; set it to another folder")
-    programs = Programs(ROOT, Path(sys.executable).parent, processes)
+    programs = Programs(ROOT, BIN, processes)
     plan = make_plan(experiment, out, programs, args.words, args.preparing, updates)
     plan.beside = {os.path.basename(os.path.normpath(folder)): os.path.abspath(folder) for folder in args.beside}
     if len(plan.beside) < len(args.beside):
@@ -152,21 +153,28 @@ def warning(line: str) -> Optional[str]:
 
 def report(plan: Plan, out: Path) -> int:
     """Prints the table and writes it, with all else that shows the results."""
-    if plan.task == "translation" and plan.runs and not plan.runs[0].settings:
-        failed = runner.failures(plan, out)
-        runs = [f"{run.label}={out / run.folder}" for run in plan.runs if run.folder not in failed]
-        runs += [f"{label}={folder}" for label, folder in plan.beside.items()]
-        if not runs:
-            return 1
-        command = [sys.executable, "-W", "ignore", str(ROOT / "scripts/nmt_report.py"), "compare", str(out), *runs]
-        sys.stdout.flush()
-        with open(out / "report.log", "w", encoding="utf-8") as log:
-            status = subprocess.run(command, stderr=log).returncode
-        if status:
-            raise ValueError(f"the report failed: {runner.reason(out / 'report.log')} (log: {out / 'report.log'})")
-    else:
-        print(write_experiment_report(out), end="")
-    say(f"table, pictures and logs: {out}")
+    if any(not run.settings for run in plan.runs):
+        return report_translations(plan, out)
+    print(write_experiment_report(out), end="")
+    say(f"table, page, pictures and logs: {out}")
+    return 0
+
+
+def report_translations(plan: Plan, out: Path) -> int:
+    """The same of runs of ``nmt.sh``, which has scored each; the table is that of its reports."""
+    replace(plan, runs=[as_nmt_ran(run, out / run.folder) for run in plan.runs]).write(out)
+    write_experiment_report(out)
+    folders = {run.label: out / run.folder for run in plan.runs if (out / run.folder / "report.json").exists()}
+    rows = [f"{label}={folder}" for label, folder in {**folders, **plan.beside}.items()]
+    if not folders:
+        return 1
+    command = [str(BIN / "python"), "-W", "ignore", str(ROOT / "scripts/nmt_report.py"), "compare", str(out), *rows]
+    sys.stdout.flush()
+    with open(out / "report.log", "w", encoding="utf-8") as log:
+        status = subprocess.run(command, stderr=log).returncode
+    if status:
+        raise ValueError(f"the report failed: {runner.reason(out / 'report.log')} (log: {out / 'report.log'})")
+    say(f"table: {out}/report.md, page: {out}/report.html; models, translations and logs in its folders")
     return 0
 
 

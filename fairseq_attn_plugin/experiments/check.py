@@ -60,7 +60,7 @@ class Checker:
             parser = options.get_training_parser() if command == "train" else options.get_generation_parser()
             chosen = [value_of("", words) or ""] if words and not words[0].startswith("--") else []  # a data folder
             chosen += [word for option in choosers for word in _given(option, words)]
-            parser.error = _raise_from(parser)  # type: ignore[method-assign]
+            parser.error = _raise_from(parser)
             options.parse_args_and_arch(parser, chosen, parse_known=True)
             self._parsers[key] = parser
         return self._parsers[key]

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -13,6 +13,7 @@ import fairseq
 import torch
 
 from ..evaluation import whole_files
+from ..evaluation.report_keys import read_report_keys
 from .check import Checker
 from .experiment import Experiment, options_of, value_of
 from .grid import Run, runs_of
@@ -92,7 +93,7 @@ class Plan:
     """All runs of an experiment, in the order of the tables.
 
     Attributes:
-        task: ``translation`` for runs of ``scripts/nmt.sh``, else the name of fairseq's task.
+        task: ``reversal`` or ``translation``.
         beside: by label folders of other runs of ``scripts/nmt.sh`` that the table shows as well.
     """
 
@@ -153,15 +154,35 @@ def make_plan(
     if runs and not runs[0].name:
         runs[0] = Run(experiment.name, {"model": experiment.title or experiment.name})
     _check_runs(experiment, checker, runs, shared)
+    task = "translation" if translation or value_of("--task", shared) != "reversal" else "reversal"
+    splits = [] if translation else [split for run in runs for split in run.splits or experiment.splits]
+    facts = [axis for run in runs for axis in run.facts]
+    read_report_keys(experiment.report, task, list(dict.fromkeys(splits)), list(dict.fromkeys(facts)))
     plan = _translation if translation else _training
     planned = [
         plan(experiment, run, seed, out, programs, shared, preparing or [], updates or experiment.updates)
         for run in runs
         for seed in experiment.seeds or [""]
     ]
-    task = "translation" if translation else value_of("--task", shared) or "translation"
     found = (experiment.name, experiment.title or experiment.name, experiment.about, task, experiment.report)
     return Plan(*found, planned, versions())
+
+
+def as_nmt_ran(run: PlannedRun, folder: Path) -> PlannedRun:
+    """A run of ``scripts/nmt.sh`` with the commands of fairseq that its logs name."""
+    logs = {path.stem.removeprefix("generate-"): path.with_suffix(".log") for path in folder.glob("generate-*.txt")}
+    found = {split: last_command(log) for split, log in sorted(logs.items())}
+    return replace(run, train=last_command(folder / "train.log") or run.train, decodings=found)
+
+
+def last_command(log: Path) -> List[str]:
+    """The words of the last command that a log holds; none where it holds none."""
+    found: List[str] = []
+    if log.exists():
+        with open(log, encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                found = shlex.split(line[2:]) if line.startswith("$ ") else found
+    return found
 
 
 def versions() -> Dict[str, str]:
@@ -273,7 +294,8 @@ def _training(
     settings = f"train {' '.join([*data, *words])} | generate {' '.join(decoding[of_task:])}"
     settings += f" | processes {programs.processes}" * (programs.processes > 1)
     most = value_of("--max-update", words) or ""
-    return PlannedRun(run.name, run.facts, seed, name, settings, train, decodings, int(most) if most.isdecimal() else None)
+    most_updates = int(most) if most.isdecimal() else None
+    return PlannedRun(run.name, run.facts, seed, name, settings, train, decodings, most_updates)
 
 
 def _translation(

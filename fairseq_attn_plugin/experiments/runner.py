@@ -43,7 +43,9 @@ def lock(out: Path, say: Callable[[str], None]) -> TextIO:
             raise ValueError(f"{out} holds other files; set OUT= to a new folder")
         held = open(path, "a+", encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"{out}: cannot be made ({error.strerror}); set OUT= to a folder that can be written") from None
+        raise ValueError(
+            f"{out}: cannot be made ({error.strerror}); set OUT= to a folder that can be written"
+        ) from None
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -248,7 +250,8 @@ def run_all(
     waiting = [Job(run, out / run.folder, environment, held) for run in plan.runs]
     for job in waiting:
         (job.folder / "failed").unlink(missing_ok=True)
-    waiting, working = [job for job in waiting if job.left], []
+    waiting = [job for job in waiting if job.left]
+    working: List[Job] = []
     signals = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = {number: signal.signal(number, _raise) for number in signals}
     try:
