@@ -62,7 +62,8 @@ def measured(facts, failed=None, **numbers) -> dict:
 
 
 def test_a_table_joins_seeds():
-    keys = read_report_keys(dict(columns=["updates", "seconds", "sentence_accuracy"], lengths=["15-20", 200]), "reversal")
+    given = dict(columns=["updates", "seconds", "sentence_accuracy"], lengths=["15-20", 200])
+    keys = read_report_keys(given, "reversal")
     lines = [measured({"s": "x"}, seconds=seconds, correct=right) for seconds, right in ((1.0, 4), (2.0, 0), (9.0, 4))]
     lines[1:1] = [measured({"s": "y"}, seconds=None, length=200), measured({"s": "y"}, failed="no disk")]
     lines.append(measured({"s": "z"}, failed="no\tluck"))
