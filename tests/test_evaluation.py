@@ -220,11 +220,15 @@ def test_pictures_of_curves_label_them():
 
 
 def test_many_curves_can_be_told_apart():
-    curves = [plots.Curve(f"{number}", [1, 2], [number, 100]) for number in range(3 * len(plots.COLOURS))]
+    curves = [plots.Curve(f"{number}", [1, 2], [number, 100]) for number in range(3 * len(plots.OKABE_ITO))]
     figure = plots.accuracy_by_length(curves, (5, 20), "x", "y")
     looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}
     assert len(looks) == len(curves)
     assert [text.get_text() for text in figure.legends[0].texts] == [curve.label for curve in curves]
+    grouped = [plots.Curve("", [1], [1], group=name) for name in "aabbbccddd"]
+    looks = plots.looks(grouped)
+    assert [look[0] == plots.OKABE_ITO["abcd".index(each.group)] for look, each in zip(looks, grouped)] == [True] * 10
+    assert len(set(looks)) == 10 and len(set(plots.looks(grouped + grouped[:3] * 2))) == 16, "too many of a group"
 
 
 def test_a_file_is_replaced_behind_a_link_and_a_pipe_stays_one(tmp_path):

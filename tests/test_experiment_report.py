@@ -82,6 +82,13 @@ def test_a_table_joins_seeds():
     assert "±" not in plain and "mean of 3 seeds, seconds: median.\n" in plain
 
 
+def test_a_row_came_to_99_percent_if_every_seed_did():
+    keys = read_report_keys({"columns": ["updates_to_99", "tokens_per_second"]}, "reversal")
+    lines = [measured({"s": s}, updates_to_99=n, tokens_per_second=n) for s, n in zip("xxyy", (100, None, 100, 200))]
+    x, y = report_tables.report_text(keys, lines).splitlines()[2:4]
+    assert (x, y) == ("| x | – | 100 |", "| y | 150 ± 71 | 150 ± 71 |")
+
+
 def test_pivots_by_hand():
     """A value may hold what stands between two of them in a title, and one word may be the value of two facts."""
     facts = [dict(score="none", cell=cell) for cell in ("gru, big", "current")]

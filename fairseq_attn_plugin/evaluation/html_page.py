@@ -13,10 +13,8 @@ from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from . import whole_files
+from .plots import OKABE_ITO
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-"""Colours that colour-blind readers tell apart, of Okabe and Ito; grey in place of black and yellow, of which each cannot
-be seen on one of the two backgrounds."""
 MISSING = ("", "–", "-")
 """Cells of a column of numbers that have none."""
 _NUMBER = re.compile(r"([+-]?(?:\d[\d,]*)?\.?\d+(?:e[+-]?\d+)?)(?: ?± ?[\d.,]+)?(?: ?%)?")

@@ -120,6 +120,7 @@ const page = (() => {
       font: { color: colour("--ink"), family: FONT, size: 13 }, margin: { l: 52, r: 14, t: own.title ? 48 : 18, b: 44 },
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, xanchor: "left" },
       hoverlabel: { bgcolor: colour("--band"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
     const axes = Object.keys(own).filter((key) => /^[xy]axis\d*$/.test(key));
