@@ -35,7 +35,9 @@ def attention_section(title: str, panels: Sequence[Sequence[Panel]], merged: boo
     Raises:
         ValueError: weights that do not fit their symbols.
     """
-    sentences = [{"text": _text(systems[0].source), "panels": list(map(_panel, systems))} for systems in panels]
+    sentences: List[Dict[str, Any]] = [
+        {"text": _text(systems[0].source), "panels": list(map(_panel, systems))} for systems in panels
+    ]
     switch = _MERGE.format(checked=" checked" if merged else "")
     merges = any(len(panel["views"]) > 1 for sentence in sentences for panel in sentence["panels"])
     return Section(title, _CONTROLS.format(merge=switch if merges else "", data=json_script(sentences)))
@@ -77,7 +79,7 @@ _CONTROLS = """<div class="attention">
 <span class="scale">weight 0 <span class="gradient"></span> 1</span>
 </div>
 <p class="where"></p>
-<p class="said" role="status"></p>
+<p class="said unseen" role="status"></p>
 <div class="panels" tabindex="0" role="group" aria-label="attention maps; the arrow keys step through the output"></div>
 {data}
 </div>"""

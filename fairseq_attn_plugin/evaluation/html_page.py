@@ -15,11 +15,11 @@ from plotly.utils import PlotlyJSONEncoder
 from . import whole_files
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-"""Colours that colour-blind readers tell apart, of Okabe and Ito; grey in place of black and yellow, each of which cannot
-be seen on one of the two backgrounds."""
+"""Colours that colour-blind readers tell apart, of Okabe and Ito; grey in place of black and yellow, which are hard to
+see on the one or the other background."""
 MISSING = ("", "–", "-")
 """Cells of a column of numbers that have none."""
-_UNNAMED = '<span class="said">row</span>'
+_UNNAMED = '<span class="unseen">row</span>'
 _NUMBER = re.compile(r"([+-]?(?:\d[\d,]*)?\.?\d+(?:e[+-]?\d+)?)(?: ?± ?[\d.,]+)?(?: ?%)?")
 
 

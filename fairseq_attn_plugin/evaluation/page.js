@@ -129,7 +129,7 @@ const page = (() => {
     return { ...merged(base, own), width, height: (own.height || 380) + 20 * Math.max(0, rows - 1), autosize: false };
   }
   const buttons = [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
-  const config = { displaylogo: false, displayModeBar: "hover", modeBarButtons: buttons };
+  const config = { displaylogo: false, displayModeBar: matchMedia("(hover: hover)").matches && "hover", modeBarButtons: buttons };
   function drawFigure(plot) {
     const figure = data.figures[plot.id];
     return Plotly.react(plot, figure.data, layoutOf(figure, plot.parentElement.clientWidth), config);
