@@ -1,4 +1,4 @@
-"""A page as a file: what is escaped, what numbers are, that it needs no other file; attention maps of pieces and of words."""
+"""A page as a file: what is escaped, what a number is, that it needs no other file; maps of pieces and of words."""
 
 import json
 import re
