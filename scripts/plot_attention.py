@@ -14,7 +14,7 @@ logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib w
 
 from fairseq_attn_plugin.data.data_folder import UNKNOWN, dictionary_file, read_data_settings  # noqa: E402
 from fairseq_attn_plugin.data.segmenter import Segmenter  # noqa: E402
-from fairseq_attn_plugin.evaluation import plots, report, word_pieces  # noqa: E402
+from fairseq_attn_plugin.evaluation import plots, report_figures, word_pieces  # noqa: E402
 from fairseq_attn_plugin.evaluation.attention_page import Panel, attention_section  # noqa: E402
 from fairseq_attn_plugin.evaluation.generation_log import Hypothesis, Sentence, read_generation_log  # noqa: E402
 from fairseq_attn_plugin.evaluation.html_page import write_page  # noqa: E402
@@ -115,7 +115,7 @@ def panels_of(args, name: str, path: str, log: Log, ids: List[int], folder, word
     Args:
         words: whether the pieces of a word are one, unless ``--pieces``.
     """
-    panel = with_pieces(log, folder, words and not args.pieces) if folder else report.heat_map
+    panel = with_pieces(log, folder, words and not args.pieces) if folder else report_figures.heat_map
     several = len(args.logs) > 1
     try:
         return [

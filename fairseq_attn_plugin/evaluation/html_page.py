@@ -13,10 +13,8 @@ from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from . import whole_files
+from .plots import OKABE_ITO
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-"""Colours that colour-blind readers tell apart, of Okabe and Ito; grey in place of black and yellow, which are hard to
-see on the one or the other background."""
 MISSING = ("", "–", "-")
 """Cells of a column of numbers that have none."""
 _UNNAMED = '<span class="unseen">row</span>'
