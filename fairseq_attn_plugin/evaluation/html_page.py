@@ -1,5 +1,5 @@
-"""One HTML file that needs nothing else: sections, tables that sort, plotly figures. Light and dark; for a screen, a phone
-and print. Its style and its scripts stand in ``page.css``, ``page.js`` and ``attention.js`` beside this file."""
+"""One HTML file that needs nothing else: sections, tables that sort, plotly figures. Light and dark; for a screen, a
+phone and print. Its style and its scripts stand in ``page.css``, ``page.js`` and ``attention.js`` beside this file."""
 
 import json
 import re
@@ -17,6 +17,7 @@ from .plots import OKABE_ITO
 
 MISSING = ("", "–", "-")
 """Cells of a column of numbers that have none."""
+_UNNAMED = '<span class="unseen">row</span>'
 _NUMBER = re.compile(r"([+-]?(?:\d[\d,]*)?\.?\d+(?:e[+-]?\d+)?)(?: ?± ?[\d.,]+)?(?: ?%)?")
 
 
@@ -58,11 +59,12 @@ def json_script(value: Any, **attributes: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """HTML of a table that sorts by click or key. Columns of numbers (``1,234``, ``98.5 ± 0.3``, ``12 %``; :data:`MISSING`
-    for none) are aligned to the right and sort as numbers."""
+    """HTML of a table that sorts by click or key. Columns of numbers (``1,234``, ``98.5 ± 0.3``, ``12 %``;
+    :data:`MISSING` for none) are aligned to the right and sort as numbers."""
     numeric = [_is_numeric([row[column] for row in rows]) for column in range(len(header))]
     heads = "".join(
-        f'<th scope="col" aria-sort="none"{_kind(number)}><button type="button">{escape(title) or "&nbsp;"}</button></th>'
+        f'<th scope="col" aria-sort="none"{_kind(number)}>'
+        f'<button type="button">{escape(title) or _UNNAMED}</button></th>'
         for title, number in zip(header, numeric)
     )
     body = "\n".join(f"<tr>{_cells(row, numeric)}</tr>" for row in rows)
@@ -137,6 +139,6 @@ def _figure(figure: Figure) -> str:
     ident = escape(figure.id)
     return (
         f'<figure class="diagram"><div class="plot" id="{ident}" role="img" aria-labelledby="{ident}-words"></div>\n'
-        f'<details><summary>In words and numbers</summary><div id="{ident}-words">{_paragraphs(figure.text)}</div></details>'
-        "</figure>"
+        f'<details><summary>In words and numbers</summary><div id="{ident}-words">{_paragraphs(figure.text)}</div>'
+        "</details></figure>"
     )

@@ -128,7 +128,8 @@ const page = (() => {
     const rows = legendRows(figure, width);
     return { ...merged(base, own), width, height: (own.height || 380) + 20 * Math.max(0, rows - 1), autosize: false };
   }
-  const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const buttons = [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
+  const config = { displaylogo: false, displayModeBar: matchMedia("(hover: hover)").matches && "hover", modeBarButtons: buttons };
   function drawFigure(plot) {
     const figure = data.figures[plot.id];
     return Plotly.react(plot, figure.data, layoutOf(figure, plot.parentElement.clientWidth), config);
