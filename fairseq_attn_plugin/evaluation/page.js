@@ -120,6 +120,7 @@ const page = (() => {
       font: { color: colour("--ink"), family: FONT, size: 13 }, margin: { l: 52, r: 14, t: own.title ? 48 : 18, b: 44 },
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, xanchor: "left" },
       hoverlabel: { bgcolor: colour("--band"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
     const axes = Object.keys(own).filter((key) => /^[xy]axis\d*$/.test(key));
@@ -127,7 +128,8 @@ const page = (() => {
     const rows = legendRows(figure, width);
     return { ...merged(base, own), width, height: (own.height || 380) + 20 * Math.max(0, rows - 1), autosize: false };
   }
-  const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const buttons = [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
+  const config = { displaylogo: false, displayModeBar: matchMedia("(hover: hover)").matches && "hover", modeBarButtons: buttons };
   function drawFigure(plot) {
     const figure = data.figures[plot.id];
     return Plotly.react(plot, figure.data, layoutOf(figure, plot.parentElement.clientWidth), config);
