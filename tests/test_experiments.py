@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from documentation import parts
 
 from fairseq_attn_plugin.experiments import grid
 from fairseq_attn_plugin.experiments.experiment import names, options_of, read_experiment, value_of
@@ -206,3 +207,11 @@ def test_mistakes_are_said_before_anything_trains(tmp_path, text, words):
 def test_words_of_a_line_by_option():
     words = "data --lr 0.1 --betas (0.9, 0.98) --cpu --lr=0.2".split()
     assert dict(options_of(words)) == {"": "data", "--lr": "0.2", "--betas": "(0.9, 0.98)", "--cpu": ""}
+
+
+def test_the_example_of_the_page(tmp_path):
+    (text,) = [part.text for part in parts("docs/comparing.md") if part.language == "yaml"]
+    (tmp_path / "mine.yaml").write_text(text)
+    plan = plan_of(tmp_path / "mine.yaml")
+    assert len(plan.runs) == 2 * 3 * 2 * 3 and plan.runs[0].folder == "general-dropout-0.0-small-seed1"
+    assert value_of("--decoder-hidden-size", plan.runs[-1].train) == "256"
