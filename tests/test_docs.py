@@ -31,7 +31,7 @@ from fairseq_attn_plugin.modules.recurrence.cells import CELLS
 
 MODULE = '"$(python -m fairseq_attn_plugin)"'
 
-TRAINS = "trains for minutes; test_reversal_script.py and test_nmt_script.py run the scripts"
+TRAINS = "trains for minutes; test_compare_script.py and test_nmt_script.py run the scripts"
 INSTALLS = "installs packages; test_packaging.py and test_test_script.py run the scripts"
 PROCESSES = "starts several processes; test_train_distributed.py does so on less"
 NEEDS_A_MODEL = "needs what a long training leaves; the test of the script runs it"
@@ -71,6 +71,8 @@ LONG = {
     ("docs/getting-started.md", "pip install -c"): INSTALLS,
     ("docs/getting-started.md", "pip wheel"): "installs packages; test_packaging.py trains with the wheel",
     ("docs/mechanisms.md", "--scheduled-sampling linear"): "not a whole command; test_scheduled_sampling.py trains so",
+    ("docs/comparing.md", "compare.sh --jobs 2"): TRAINS,
+    ("docs/comparing.md", "--launcher"): TRAINS,
     ("docs/reversal.md", "bash scripts/reversal.sh"): TRAINS,
     ("docs/scaling.md", "--nproc 2"): PROCESSES,
     ("docs/scaling.md", "--nproc 4"): PROCESSES,
@@ -180,6 +182,8 @@ def test_scripts_are_there_and_know_every_option():
             mode = words[2] if len(words) > 2 else ""
             if words[1] in ("scripts/nmt_compare.sh", "scripts/reversal.sh", "scripts/test.sh") and mode.isalpha():
                 assert re.search(rf"\b{mode}\b", usage), f"{found.page}: {words}"
+            if words[1] == "scripts/compare.sh" and mode.isalpha():
+                assert (ROOT / "experiments" / f"{mode}.yaml").exists(), f"{found.page}: {words}"
 
 
 @pytest.fixture

@@ -24,8 +24,16 @@ RULES = {
     f"{PLUGIN}/criterions": ((f"{PLUGIN}.criterions", f"{PLUGIN}.modules"), ()),
     f"{PLUGIN}/data": ((f"{PLUGIN}.data",), ()),
     f"{PLUGIN}/evaluation": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data.data_folder"), ()),
+    f"{PLUGIN}/evaluation/experiment_report.py": ((f"{PLUGIN}.evaluation", f"{PLUGIN}.data"), ()),
     f"{PLUGIN}/evaluation/metrics.py": ((), (*FAIRSEQ, "torch")),
-    f"{PLUGIN}/experiments": ((f"{PLUGIN}.experiments", f"{PLUGIN}.modules"), ()),
+    f"{PLUGIN}/experiments": (
+        tuple(
+            f"{PLUGIN}.{name}" for name in (
+                "experiments", "modules", "evaluation.whole_files", "evaluation.report_keys", "data.data_folder"
+            )
+        ),
+        (),
+    ),
     f"{PLUGIN}/tasks": (
         tuple(
             f"{PLUGIN}.{name}" for name in ("tasks", "data", "evaluation.metrics", "checkpoints.files", "processes")
