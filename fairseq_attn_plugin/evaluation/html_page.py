@@ -98,7 +98,7 @@ def write_page(path, title: str, sections: Sequence[Section], about: str = "", s
 
     Args:
         about: what the page is of, in words; paragraphs are lines.
-        scripts: JavaScript that runs last; ``page`` of ``page.js`` and ``Plotly`` are there.
+        scripts: JavaScript that runs last; ``page`` of ``page.js`` is there, ``Plotly`` when a figure is drawn.
 
     Raises:
         OSError: it cannot be written.

@@ -29,17 +29,26 @@ const page = (() => {
   const waiting = new Map();
   const near = new IntersectionObserver((entries) => {
     for (const entry of entries) if (entry.isIntersecting) drawNow(entry.target);
-  }, { rootMargin: "300px" });
+  }, { rootMargin: "100px" });
   function whenSeen(element, draw) {
     near.unobserve(element);
     waiting.set(element, draw);
-    near.observe(element);
+    if (document.readyState === "complete") near.observe(element);
   }
+  addEventListener("load", () => waiting.forEach((_, element) => near.observe(element)));
   function drawNow(element) {
     const draw = waiting.get(element);
     waiting.delete(element);
     near.unobserve(element);
+    readPlotly();
     if (draw) draw();
+  }
+  // A browser takes a second or more to read it: not before a figure is near
+  function readPlotly() {
+    if (window.Plotly) return;
+    const script = make("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
   }
 
   // Print: light, all drawn, as wide as paper; "width" is sent to the document when widths have changed
