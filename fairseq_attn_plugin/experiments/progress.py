@@ -57,16 +57,15 @@ class Progress:
     def __init__(self, plan: Plan, out: Path, seconds: float, warning: Callable[[str], Optional[str]]):
         self.plan, self.out, self.seconds, self.warning = plan, out, seconds, warning
         self.shares = [share_done(run, out / run.folder) for run in plan.runs]
-        self.ends: Set[str] = {run.folder for run, share in zip(plan.runs, self.shares) if share == 1.0}
+        self.ends: Set[str] = {run.folder for run, share in zip(plan.runs, self.shares) if share > 0.999}
         self.failed = 0
         self.begin = self.said = time.monotonic()
-        self.looked = 0.0
         self.before = sum(self.shares)
         self.warnings: Set[str] = set()
         self.bar: Optional[tqdm] = None
         tqdm.monitor_interval = 0  # a thread that starts no process must not live
         if sys.stderr.isatty():
-            form = "{desc} {percentage:3.0f} %|{bar}|{postfix}"
+            form = "{desc} |{bar}|{postfix}"
             self.bar = tqdm(total=len(plan.runs), desc="compare", bar_format=form, file=sys.stderr)
 
     def say(self, text: str) -> None:
@@ -79,6 +78,7 @@ class Progress:
     def ended(self, run: PlannedRun, folder: Path, failed: str) -> None:
         """Says how a run has ended, and what its training warned of."""
         self.ends.add(run.folder)
+        self.shares[self.plan.runs.index(run)] = 1.0
         self.failed += bool(failed)
         self.say(f"{run.folder}: {failed}" if failed else f"{run.folder} is done")
         for log in (folder / "train.log", folder / "nmt.log"):
@@ -97,19 +97,14 @@ class Progress:
     def show(self, working: List[PlannedRun]) -> None:
         """The bar as it is now, or a line when it is time for one."""
         now = time.monotonic()
-        due = now - self.said >= self.seconds
-        if now - self.looked < EVERY and not (due and self.bar is None) or self.bar is None and not due:
+        if now - self.said < (self.seconds if self.bar is None else EVERY):
             return
-        self.looked = now
-        at_work = {run.folder for run in working}
-        for place, run in enumerate(self.plan.runs):
-            if run.folder in at_work or run.folder in self.ends and self.shares[place] < 1.0:
-                self.shares[place] = 1.0 if run.folder in self.ends else share_done(run, self.out / run.folder)
+        self.said = now
+        for run in working:
+            self.shares[self.plan.runs.index(run)] = share_done(run, self.out / run.folder)
         if self.bar is not None:
-            self.bar.n = sum(self.shares)
-            self.bar.set_postfix_str(self.line(now))
+            self._draw(self.bar, now)
         else:
-            self.said = now
             self.say(f"{self.line(now)}; {', '.join(map(self._where, working))}")
 
     def _where(self, run: PlannedRun) -> str:
@@ -127,7 +122,12 @@ class Progress:
         failed = f" ({self.failed} failed)" if self.failed else ""
         return f"{len(self.ends)} of {whole} runs{failed}, {100 * done / whole:.0f} %, {left}"
 
+    def _draw(self, bar: tqdm, now: float) -> None:
+        bar.n = sum(self.shares)
+        bar.set_postfix_str(self.line(now))
+
     def close(self) -> None:
-        """Leaves the bar as it is."""
+        """Leaves the bar as it is at last."""
         if self.bar is not None:
+            self._draw(self.bar, time.monotonic())
             self.bar.close()
