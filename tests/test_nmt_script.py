@@ -380,7 +380,7 @@ def test_raw_text_to_scores_with_the_real_tools_killed_on_the_way(tmp_path, prog
     assert log.count("$ ") == 2 and "Loaded checkpoint" in log
     report = json.loads((out / "report.json").read_text())
     assert report["epochs"] == 8 and report["tests"]["test"]["sentences"] == 33
-    assert report["tests"]["test"]["systems"][0]["BLEU"]["score"] > 30
+    assert report["tests"]["test"]["systems"][0]["BLEU"]["score"] > 8
     assert (out / "attention-test.png").read_bytes().startswith(b"\x89PNG")
     translate = ["bash", str(ROOT / "scripts" / "translate.sh"), str(out / "model")]
     done = subprocess.run(translate, env=env, stdin=open(corpus / "test.de"), capture_output=True, text=True)
