@@ -1,6 +1,6 @@
 """Writes a small English-French corpus of the short lines that tutorials translate: train, valid, test, and
-test_demonstration, which has ``go .``, ``i lost .``, ``he's calm .`` and ``i'm home .``. No line of a test is in training,
-but all come from one small grammar. Blanks stand between words. The same files every time.
+test_demonstration, which has ``go .``, ``i lost .``, ``he's calm .`` and ``i'm home .``. No line of a test is in
+training, but all come from one small grammar. Blanks stand between words. The same files every time.
 
 usage: python data-prep/demonstration_corpus.py FOLDER
 """
