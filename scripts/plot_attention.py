@@ -12,7 +12,7 @@ logging.disable(logging.INFO)  # fairseq logs while it is imported, matplotlib w
 
 from fairseq_attn_plugin.data.data_folder import dictionary_file, read_data_settings  # noqa: E402
 from fairseq_attn_plugin.data.segmenter import Segmenter  # noqa: E402
-from fairseq_attn_plugin.evaluation import plots, report, word_pieces  # noqa: E402
+from fairseq_attn_plugin.evaluation import plots, report_figures, word_pieces  # noqa: E402
 from fairseq_attn_plugin.evaluation.generation_log import read_generation_log  # noqa: E402
 from fairseq_attn_plugin.evaluation.whole_files import check_output  # noqa: E402
 
@@ -49,7 +49,7 @@ def maps(args) -> list:
     chosen = [(sentences[ident], h) for ident in ids for h in sentences[ident].hypotheses[: None if args.nbest else 1]]
     titled = [(f"sentence {s.id}, score {h.score:.2f}", s, h) for s, h in chosen]
     if not args.data:
-        return [report.heat_map(*panel) for panel in titled]
+        return [report_figures.heat_map(*panel) for panel in titled]
     segmenter = Segmenter(args.data, "source")
     dictionary = dictionary_file(read_data_settings(args.data)["target"])
     word_pieces.check_symbols(sentences.values(), Path(args.data, dictionary))

@@ -20,72 +20,25 @@
 #   OUT=DIR      where everything goes; unset: runs/reversal (compare), runs/reversal-<mode>
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 #
-# Run again, it skips what is finished and resumes a training that was stopped.
+# Each mode is a file of experiments/, which compare.sh runs (see there). Run again, it skips what is finished and resumes
+# a training that was stopped.
 set -euo pipefail
 
 MODES="compare fifty mechanisms normalizers lengths parts extrapolation ten_symbols guided sampling"
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-plugin=$root/fairseq_attn_plugin
 
 script=reversal
 # shellcheck source=scripts/pipeline.sh
 . "$root/scripts/pipeline.sh"
 
-# train_and_decode FOLDER SPLITS DECODING OPTION...: one training and its decodings.
-train_and_decode() {
-  local folder=$1 splits decoding split
-  read -ra splits <<<"$2"
-  read -ra decoding <<<"$3"
-  shift 3
-  claim "$folder" "train $* | generate ${decoding[*]}$processes"
-  step "$folder" train "${train_with[@]}" --user-dir "$plugin" "$@" \
-    --save-dir "$folder/checkpoints" --log-file "$folder/train.jsonl"
-  for split in "${splits[@]}"; do
-    step "$folder" "generate-$split" "$bin/fairseq-generate" --user-dir "$plugin" --task reversal \
-      --path "$folder/checkpoints/checkpoint_best.pt" --gen-subset "$split" "${decoding[@]}" --results-path "$folder"
-  done
-}
-
-# run_experiments MODE OPTION...: trains and decodes every experiment of a mode, once per seed.
-run_experiments() {
-  local printed experiments=() experiment name splits shared own decoding before after seed
-  printed=$("$bin/python" -W ignore "$root/scripts/reversal_experiments.py" "$1") ||
-    die "the plugin does not load (see above)"
-  shift
-  mapfile -t experiments <<<"$printed"
-  for experiment in "${experiments[@]}"; do
-    IFS='|' read -r name splits shared own decoding <<<"$experiment"
-    read -ra before <<<"$shared"
-    read -ra after <<<"$own"
-    for seed in "${seeds[@]}"; do
-      job train_and_decode "$out/$name-seed$seed" "$splits" "$decoding" "${before[@]}" "$@" "${after[@]}" --seed "$seed"
-    done
-  done
-}
-
-main() {
-  local mode=compare seeds
-  case ${1:-} in
-    -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
-    -* | '') ;;
-    *) mode=$1; shift ;;
-  esac
-  case " $MODES " in *" $mode "*) ;; *) die "got '$mode'; choose from ${MODES// /, }" ;; esac
-  refuse "$@"
-  share_cores
-  bash "$root/scripts/setup.sh" >&2
-  bin=${VENV:-$root/.venv}/bin
-  choose_trainer
-  out=$root/runs/reversal
-  [ "$mode" = compare ] || out+=-$mode
-  out=${OUT:-$out}
-  seeds=(${SEEDS:-1}) # shellcheck disable=SC2206
-  lock "$out"
-  run_experiments "$mode" "$@"
-  finish
-  report "$out" "$root/scripts/reversal_report.py" "$mode" "$out" "${seeds[@]}"
-  say "table, pictures and logs: $out"
-}
-
-main "$@"
+mode=compare
+case ${1:-} in
+  -h | --help) usage "${BASH_SOURCE[0]}"; exit 0 ;;
+  -* | '') ;;
+  *) mode=$1; shift ;;
+esac
+case " $MODES " in *" $mode "*) ;; *) die "got '$mode'; choose from ${MODES// /, }" ;; esac
+out=$root/runs/reversal
+[ "$mode" = compare ] || out+=-$mode
+OUT=${OUT:-$out} exec bash "$root/scripts/compare.sh" "$mode" -- "$@"

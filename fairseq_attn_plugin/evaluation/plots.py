@@ -5,7 +5,7 @@ import math
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
@@ -14,9 +14,12 @@ from matplotlib.figure import Figure
 
 from . import whole_files
 
-COLOURS = ("#0b6e99", "#d1495b", "#5f8d4e", "#8d6a9f", "#e09f3e", "#444444")
-LINES = (("-", "o"), ("--", "s"), (":", "^"))  # style and marker: the first in every colour, then the second, ...
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+"""Colours that colour-blind readers tell apart, of Okabe and Ito, with grey in place of black and yellow."""
+LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+"""Style and marker: the first in every colour, then the second, ..."""
 FEW_CURVES = 4  # a legend in one row
+LEGEND_ROWS = 24  # in a column of the legend
 STYLE: Any = {
     "font.size": 12,
     "axes.spines.top": False,
@@ -31,11 +34,12 @@ STYLE: Any = {
 
 @dataclass
 class Curve:
-    """One line of a diagram: y(x), both of one length."""
+    """One line of a diagram: y(x), both of one length, and, where it is a mean, the standard deviation of y."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
+    deviation: Sequence[float] = ()
 
 
 @dataclass
@@ -58,17 +62,28 @@ def save(figure: Figure, path) -> None:
     whole_files.write(path, picture.getvalue())
 
 
-def accuracy_per_epoch(panels: Dict[str, List[Curve]]) -> Figure:
-    """One panel per metric (title: curves), accuracy in percent over epochs."""
+def looks(count: int) -> List[Tuple[str, int]]:
+    """A colour and the number of a line for each of so many curves, all different as long as there are enough."""
+    return ([(colour, line) for line in range(len(LINES)) for colour in COLOURS] * count)[:count]
+
+
+def learning_curves(panels: Dict[str, List[Curve]], x: str) -> Figure:
+    """One panel per statistic of the validation.
+
+    Args:
+        panels: title of the y axis → curves; one ``in %`` goes from 0 to 100.
+        x: title of the x axis.
+    """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(5.2 * len(panels), 4.0), dpi=150, layout="constrained")
-        all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        many = max(map(len, panels.values()))
+        figure = Figure(figsize=(5.2 * len(panels) + _legend_width(many), _height(many)), dpi=150, layout="constrained")
+        all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (title, curves) in zip(all_axes, panels.items()):
-            _draw_curves(axes, curves, linewidth=2)
-            axes.set(title=title, xlabel="epoch", ylim=(-3, 103))
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        all_axes[0].set_ylabel("accuracy in %")
-        _draw_legend(figure, all_axes[0].lines)
+            _draw_curves(axes, curves, markersize=4, linewidth=1.5 if many > FEW_CURVES else 2)
+            axes.set(title=title, xlabel=x)
+            if title.endswith("%"):
+                axes.set_ylim(-3, 103)
+        _draw_legend(figure, max((axes.lines for axes in all_axes), key=len))
     return figure
 
 
@@ -76,40 +91,63 @@ FAR = 5
 """Lengths beyond so many times those of training have a logarithmic axis."""
 
 
-def accuracy_by_length(curves: List[Curve], trained: Tuple[int, int]) -> Figure:
-    """Sentence accuracy in percent over the source length; the trained range of lengths is shaded.
+def is_far(curves: Sequence[Curve], trained: Tuple[int, int]) -> bool:
+    """Whether the lengths need a logarithmic axis."""
+    return max(max(curve.x) for curve in curves) > FAR * trained[1]
+
+
+def accuracy_by_length(curves: List[Curve], trained: Optional[Tuple[int, int]], x: str, y: str) -> Figure:
+    """Accuracy in percent over the source length; the trained range of lengths is shaded.
 
     Args:
-        trained: shortest and longest source in the training data, ``</s>`` not counted.
+        trained: shortest and longest source in the training data, ``</s>`` not counted; None: not known.
+        x, y: titles of the axes.
     """
     with matplotlib.rc_context(STYLE):
         many = len(curves) > FEW_CURVES
-        figure = Figure(figsize=(11.0, 5.5) if many else (8.0, 4.2), dpi=150, layout="constrained")
+        size = (8.0 + _legend_width(len(curves)), _height(len(curves)))
+        figure = Figure(figsize=size, dpi=150, layout="constrained")
         axes = figure.subplots()
-        axes.axvspan(trained[0] - 0.5, trained[1] + 0.5, color="#f3ecd8", zorder=0)
-        far = max(max(curve.x) for curve in curves) > FAR * trained[1]
-        middle = math.prod(trained) ** 0.5 if far else sum(trained) / 2
-        axes.text(middle, 106, "seen in training", ha="center", va="center", color="#7a6a3a")
         _draw_curves(axes, curves, markersize=4, linewidth=1.5 if many else 2)
-        if far and many:  # some are all right or all wrong: what is drawn first shows around what is drawn over it
-            for above, line in enumerate(reversed(axes.lines)):
-                line.set(linewidth=1.5 + above, markersize=4 + 1.3 * above)
-        axes.set(xlabel="source length in symbols", ylabel="sentences all right, in %", ylim=(-3, 112))
+        axes.set(xlabel=x, ylabel=y, ylim=(-3, 112))
         axes.set_yticks(range(0, 101, 20))
-        if far:
-            longest = max(max(curve.x) for curve in curves)
-            axes.set_xscale("log")
-            ticks = [length for length in (5, 10, 20, 50, 100, 200, 500, 1000, 2000) if length <= longest]
-            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-            axes.minorticks_off()
+        if trained:
+            _mark_trained(axes, curves, trained)
         _draw_legend(figure, axes.lines)
     return figure
 
 
+def _mark_trained(axes, curves: List[Curve], trained: Tuple[int, int]) -> None:
+    """Shades the trained lengths; where others are far from them, the axis becomes logarithmic."""
+    axes.axvspan(trained[0] - 0.5, trained[1] + 0.5, color="#f3ecd8", zorder=0)
+    far = is_far(curves, trained)
+    middle = math.prod(trained) ** 0.5 if far else sum(trained) / 2
+    axes.text(middle, 106, "seen in training", ha="center", va="center", color="#7a6a3a")
+    if not far:
+        return
+    if len(curves) > FEW_CURVES:  # some are all right or all wrong: what is drawn first shows around what is over it
+        for above, line in enumerate(reversed(axes.lines)):
+            line.set(linewidth=1.5 + above, markersize=4 + 1.3 * above)
+    longest = max(max(curve.x) for curve in curves)
+    axes.set_xscale("log")
+    ticks = [length for length in (5, 10, 20, 50, 100, 200, 500, 1000, 2000) if length <= longest]
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+
+
+def _height(curves: int) -> float:
+    """Of a diagram with a legend of so many curves, inches."""
+    return 4.2 if curves <= FEW_CURVES else max(5.5, 0.26 * min(curves, LEGEND_ROWS))
+
+
+def _legend_width(curves: int) -> float:
+    """Inches beside the diagrams."""
+    return 0.0 if curves <= FEW_CURVES else 3.0 * -(-curves // LEGEND_ROWS)
+
+
 def _draw_curves(axes, curves: List[Curve], **style) -> None:
-    looks = [(colour, *line) for line in LINES for colour in COLOURS]
-    for curve, (colour, line, marker) in zip(curves, looks * len(curves)):
-        look = dict(color=colour, linestyle=line, marker=marker, clip_on=False, **style)
+    for curve, (colour, line) in zip(curves, looks(len(curves))):
+        look = dict(color=colour, linestyle=LINES[line][0], marker=LINES[line][1], clip_on=False, **style)
         axes.plot(curve.x, curve.y, label=curve.label, **look)
 
 
@@ -118,7 +156,8 @@ def _draw_legend(figure: Figure, lines: Sequence) -> None:
     if len(lines) <= FEW_CURVES:
         figure.legend(handles=lines, loc="outside upper center", ncols=len(lines))
     else:
-        figure.legend(handles=lines, loc="outside right center", handlelength=3)
+        columns = -(-len(lines) // LEGEND_ROWS)
+        figure.legend(handles=lines, loc="outside right center", handlelength=3, ncols=columns)
 
 
 def attention_heat_maps(maps: List[HeatMap], columns: int = 3) -> Figure:

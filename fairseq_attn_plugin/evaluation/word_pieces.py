@@ -13,8 +13,13 @@ from .plots import HeatMap
 
 SEGMENTATIONS = ("bpe", "unigram")
 """Those whose pieces are parts of words; characters are drawn as they are."""
+JOINER = "@@"
+"""Ends a piece of subword-nmt that the next one goes on."""
 UNSEEN = "\ue000"
 """Stands for ``<unk>`` in a text that is cut into pieces again: a character for private use, which nobody trains on."""
+
+Span = Tuple[int, int]
+Words = Tuple[List[str], List[str], np.ndarray]
 
 WRONG_FOLDER = "is this the folder of the data that was decoded?"
 
@@ -44,7 +49,7 @@ def with_source_pieces(sentence: Sentence, pieces_of: Callable[[str], List[str]]
     return replace(sentence, source=tags + [piece for parts in cut for piece in parts])
 
 
-def spans(pieces: Sequence[str]) -> List[Tuple[int, int]]:
+def spans(pieces: Sequence[str]) -> List[Span]:
     """Beginning and end of every word; ``</s>`` and a tag of the target language (``<2en>``) are words of their own."""
     begins = [
         number
@@ -61,7 +66,7 @@ def word(pieces: Sequence[str]) -> str:
     return "".join(known).replace(BLANK, "") or BLANK
 
 
-def merge(source: List[str], target: List[str], weights: np.ndarray) -> Tuple[List[str], List[str], np.ndarray]:
+def merge(source: List[str], target: List[str], weights: np.ndarray) -> Words:
     """Words and their weights. The weight of a source word is the sum over its pieces: what the decoder reads of it.
     That of a target word is the mean over its pieces, each of which the decoder writes with weights of its own. Rows
     that sum to one still do.
@@ -70,10 +75,39 @@ def merge(source: List[str], target: List[str], weights: np.ndarray) -> Tuple[Li
         source, target: S and T pieces.
         weights: T×S.
     """
-    columns, rows = spans(source), spans(target)
+    return _merged(source, target, weights, spans, word)
+
+
+def merge_as_marked(source: List[str], target: List[str], weights: np.ndarray) -> Words:
+    """:func:`merge` for a log of any segmentation, with :func:`spans_as_marked`."""
+    return _merged(source, target, weights, spans_as_marked, word_as_marked)
+
+
+def _merged(
+    source: List[str],
+    target: List[str],
+    weights: np.ndarray,
+    spans_of: Callable[[Sequence[str]], List[Span]],
+    word_of: Callable[[Sequence[str]], str],
+) -> Words:
+    columns, rows = spans_of(source), spans_of(target)
     summed = np.stack([weights[:, begin:end].sum(axis=1) for begin, end in columns], axis=1)
     merged = np.stack([summed[begin:end].mean(axis=0) for begin, end in rows])
-    return [word(source[slice(*span)]) for span in columns], [word(target[slice(*span)]) for span in rows], merged
+    return [word_of(source[slice(*span)]) for span in columns], [word_of(target[slice(*span)]) for span in rows], merged
+
+
+def spans_as_marked(pieces: Sequence[str]) -> List[Span]:
+    """Beginning and end of every word of a log of any segmentation: of sentencepiece or subword-nmt as the pieces show;
+    every symbol by itself where they do not show any."""
+    if any(piece.startswith(BLANK) for piece in pieces):
+        return spans(pieces)
+    begins = [number for number in range(len(pieces)) if number == 0 or not pieces[number - 1].endswith(JOINER)]
+    return list(zip(begins, [*begins[1:], len(pieces)]))
+
+
+def word_as_marked(pieces: Sequence[str]) -> str:
+    """Text of a word of :func:`spans_as_marked`."""
+    return word([*(piece.removesuffix(JOINER) for piece in pieces[:-1]), pieces[-1]])
 
 
 def heat_map(

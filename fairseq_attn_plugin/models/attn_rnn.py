@@ -1,12 +1,12 @@
 """Model ``attn_rnn``, as fairseq knows it."""
 
-from typing import Any, Callable, ClassVar, Optional
+from typing import Any, Callable, ClassVar, Optional, Tuple
 
 from fairseq import hub_utils
 from fairseq.dataclass.utils import merge_with_parent
 from fairseq.models import MODEL_DATACLASS_REGISTRY, FairseqEncoderDecoderModel, register_model
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ..modules.attention.addressings import ADDRESSINGS
@@ -43,13 +43,8 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
                 another package that does not fit; a task that asks for several models.
         """
         check_task(type(task))
-        # not of the class that the options had when it was made: a part may have brought some since
-        cfg = OmegaConf.create(OmegaConf.to_container(cfg, enum_to_str=True))
-        cfg = merge_with_parent(MODEL_DATACLASS_REGISTRY[NAME](), cfg, remove_missing=True)
-        check_names(cfg)
-        cfg = resolved(cfg)
-        sizes = Sizes.of(cfg)
-        check_config(cfg, sizes, task.source_dictionary, task.target_dictionary)
+        given = OmegaConf.to_container(cfg, enum_to_str=True)
+        cfg, sizes = cls.checked_options(given, task.source_dictionary, task.target_dictionary)
         try:
             model = cls(*build_encoder_decoder(cfg, sizes, task))
         except (MemoryError, RuntimeError) as error:
@@ -61,6 +56,21 @@ class AttnRNNModel(FairseqEncoderDecoderModel):
         if model.alignment_loss_error and getattr(getattr(task, "cfg", None), "load_alignments", False):
             raise ValueError(f"--load-alignments: {model.alignment_loss_error}")
         return model
+
+    @classmethod
+    def checked_options(cls, given, source_dictionary, target_dictionary) -> Tuple[DictConfig, Sizes]:
+        """Options by name, those of others left out, as a model of such dictionaries takes them, and its sizes.
+
+        Raises:
+            ValueError: an option or a combination of options that cannot be, with flag, value and remedy.
+        """
+        # not of the class that the options had when it was made: a part may have brought some since
+        cfg = merge_with_parent(MODEL_DATACLASS_REGISTRY[NAME](), OmegaConf.create(given), remove_missing=True)
+        check_names(cfg)
+        cfg = resolved(cfg)
+        sizes = Sizes.of(cfg)
+        check_config(cfg, sizes, source_dictionary, target_dictionary)
+        return cfg, sizes
 
     def load_state_dict(self, state_dict, *args, **kwargs):
         """fairseq's.
