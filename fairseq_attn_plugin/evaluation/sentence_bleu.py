@@ -1,8 +1,10 @@
-"""BLEU of one sentence, as tutorials print it."""
+"""BLEU of single sentences, as tutorials print it."""
 
 from collections import Counter
 from math import exp
-from typing import Sequence
+from typing import Mapping, Sequence
+
+from . import tables
 
 
 def sentence_bleu(reference: Sequence[str], hypothesis: Sequence[str], longest: int) -> float:
@@ -26,3 +28,21 @@ def sentence_bleu(reference: Sequence[str], hypothesis: Sequence[str], longest: 
         )
         score *= ((found & known).total() / found.total()) ** (0.5**n)
     return score
+
+
+def markdown(reference: Sequence[str], systems: Mapping[str, Sequence[str]], longest: int) -> str:
+    """A row for each line of the reference, with the line of every system and its BLEU; the last has the means.
+
+    Args:
+        systems: by name as many lines as the reference has; blanks separate the words.
+    """
+    scores = {
+        name: [sentence_bleu(right.split(), line.split(), longest) for right, line in zip(reference, lines)]
+        for name, lines in systems.items()
+    }
+    rows = [["reference", *(name for each in systems for name in (each, f"BLEU, k = {longest}"))]]
+    for number, right in enumerate(reference):
+        cells = ((lines[number], f"{scores[name][number]:.3f}") for name, lines in systems.items())
+        rows.append([right, *(cell for pair in cells for cell in pair)])
+    means = (cell for found in scores.values() for cell in ("", f"{sum(found) / len(found):.3f}"))
+    return tables.markdown([*rows, ["mean", *means]])
