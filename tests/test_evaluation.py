@@ -1,6 +1,5 @@
 """Logs of fairseq, the numbers and the pictures that are made from them."""
 
-import json
 import os
 import subprocess
 import threading
@@ -10,9 +9,9 @@ import numpy as np
 import pytest
 from full_disk import full_disk
 
-from fairseq_attn_plugin.evaluation import plots, report, whole_files
+from fairseq_attn_plugin.evaluation import plots, whole_files
 from fairseq_attn_plugin.evaluation.generation_log import Hypothesis, Sentence, attention_axes, read_generation_log
-from fairseq_attn_plugin.evaluation.training_log import TrainingLog, read_training_log
+from fairseq_attn_plugin.evaluation.training_log import read_training_log
 
 ROOT = Path(__file__).resolve().parents[1]
 GENERATED = """\
@@ -93,18 +92,6 @@ def test_damaged_generation_log_names_file_and_place(tmp_path, text, message):
     assert str(path) in str(error.value)
 
 
-def test_a_report_of_a_log_without_references_says_so(tmp_path):
-    """Such as that of fairseq-interactive. One line, which names the file."""
-    (tmp_path / "train.jsonl").write_text(TRAINED + "done training in 7.5 seconds\n")
-    path = tmp_path / "generate-test.txt"
-    path.write_text("\n".join(line for line in GENERATED.splitlines() if not line.startswith("T-")) + "\n")
-    with pytest.raises(ValueError) as error:
-        report.read_run({"score": "dot"}, tmp_path)
-    assert str(error.value) == f"{path}: sentence 2 has no T line; is it the output of fairseq-generate?"
-    with pytest.raises(ValueError, match="^sentence 7: no T line"):
-        report.sentence_accuracy([Sentence(7, ["a"], hypotheses=[Hypothesis(-1.0, ["a"])])])
-
-
 def test_joined_symbols_have_no_axes():
     joined = Hypothesis(-1.0, ["ab"], weights=np.ones((4, 3)) / 3)
     with pytest.raises(ValueError, match="--remove-bpe"):
@@ -126,6 +113,7 @@ def test_training_log_by_hand(tmp_path):
     log = read_training_log(log_file(tmp_path, TRAINED + "done training in 7.5 seconds\n"))
     assert (log.parameters, log.updates, log.seconds) == (12345, 16, 7.5)
     assert log.validations[0] == {"epoch": 1, "loss": 3.5, "token_accuracy": 40, "num_updates": 8}
+    assert log.wall == {} and log.tokens_per_second is None
     assert log.options["reversal_max_length"] == "10" and log.options["reversal_symbols"] == "abcd"
 
 
@@ -182,121 +170,6 @@ def test_logs_that_fairseq_writes(real_logs):
             assert [target for _, target in same.links] == list(range(len(same.token_scores) - 1))
 
 
-# Numbers
-
-
-def decoded(source: str, hypothesis: str, attended=None) -> Sentence:
-    """A sentence whose target is the source back to front; ``attended``: the source position of each step."""
-    weights = None if attended is None else np.eye(len(source) + 1)[list(attended)]
-    return Sentence(0, list(source), list(source[::-1]), [Hypothesis(-0.5, list(hypothesis), weights=weights)])
-
-
-def test_accuracies_by_hand():
-    sentences = [
-        decoded("abc", "cba", (2, 1, 0, 3)),  # all right
-        decoded("abcd", "dcb", (3, 2, 0, 4)),  # one symbol short; positions 0 and 1 right, 2 wrong, 3 not there
-        decoded("ab", "baa", (1, 0, 0, 2)),  # one symbol too many: it counts for nothing in the alignment
-    ]
-    assert report.sentence_accuracy(sentences) == pytest.approx(100 / 3)
-    assert report.token_accuracy(sentences) == pytest.approx(100 * (1 - 2 / (3 + 4 + 3)))
-    assert report.alignment_accuracy(sentences) == pytest.approx(100 * (3 + 2 + 2) / (3 + 4 + 2))
-    assert report.alignment_accuracy(sentences, "copy") == pytest.approx(100 * 1 / (3 + 4 + 2))
-    assert report.sentence_accuracy(report.of_lengths(sentences, 3, 4)) == 50
-    assert report.alignment_accuracy([decoded("ab", "ba")]) is None and report.sentence_accuracy([]) is None
-
-
-def run(score: str, seconds, hypothesis: str, epochs=(10.0, 30.0)) -> report.Run:
-    validations = [
-        {"epoch": epoch, "num_updates": 5.0 * epoch, "token_accuracy": accuracy, "sentence_accuracy": accuracy / 2}
-        for epoch, accuracy in enumerate(epochs, 1)
-    ]
-    log, source = TrainingLog({}, 77, seconds, validations), "abc" * 5 + "d"
-    return report.Run({"score": score}, log, {"test": [decoded(source, hypothesis)]})
-
-
-def test_table_joins_seeds():
-    right = ("abc" * 5 + "d")[::-1]
-    runs = [run("x", 1.0, right), run("y", None, right), run("x", 2.0, "b"), run("x", 9.0, right)]
-    rows = report.rows_of(report.TABLES["compare"], runs)
-    assert [(row["label"], row["facts"], row["seeds"]) for row in rows] == [
-        ("x", {"score": "x"}, 3),
-        ("y", {"score": "y"}, 1),
-    ]
-    assert rows[0]["training seconds"] == 2.0, "median"
-    assert rows[0]["sentence accuracy"] == rows[0]["sentences, lengths 15–20"] == pytest.approx(200 / 3)
-    assert (rows[0]["parameters"], rows[0]["updates"], rows[0]["sentences, lengths 21–40"]) == (77, 10, None)
-    table = report.markdown(report.TABLES["compare"], rows).splitlines()
-    assert table[2].split("|")[1:6] == [" x ", " 77 ", " 10 ", " 2.0 ", " 66.67 "] and table[3].split("|")[4] == " – "
-
-
-def test_pivots_by_hand():
-    """A value may hold what stands between two of them in a title, and one word may be the value of two facts."""
-    facts = [dict(score="none", cell=cell) for cell in ("gru, big", "current")]
-    facts += [dict(score="dot", query="previous", cell="gru, big"), dict(score="dot", query="previous", cell="current")]
-    facts.append(dict(score="dot", query="current", cell="gru, big"))
-    rows = [dict(facts=each, seeds=2, x=1000.0 + n, y=None, updates=8) for n, each in enumerate(facts)]
-    for row, seconds in zip(rows, (1.0, None, 2.5, 2.0, 1.5)):
-        row["training seconds"] = seconds
-    x, y = report.Column("x", None, 1), report.Column("y", None)
-    assert report.pivot(x, rows) == [
-        ["x", "previous, gru, big", "previous, current", "current, gru, big"],
-        ["none", "1,000.0", "1,001.0", "1,000.0"],
-        ["dot", "1,002.0", "1,003.0", "1,004.0"],
-    ]
-    text = report.pivots([x, y], rows)
-    assert text.splitlines()[5:9] == [
-        "| y | previous, gru, big | previous, current | current, gru, big |",
-        "| --- | ---: | ---: | ---: |",
-        "| none | – | – | – |",
-        "| dot | – | – | – |",
-    ]
-    assert text.endswith("mean of 2 seeds, seconds: median.\n\nUpdates: 8. Slowest training: 2.5 seconds.\n")
-
-
-def test_sentences_are_counted_by_length_over_all_splits():
-    right, wrong = decoded("ab" * 15, "ba" * 15), decoded("ab" * 13, "a")
-    splits = {"test": [decoded("abcdef", "fedcba")], "test_long": [right, wrong]}
-    other = report.Run({"model": "x"}, TrainingLog(), splits)
-    (row,) = report.rows_of(report.TABLES["lengths"], [other])
-    lengths = {title.split()[-1]: number for title, number in row.items() if title.startswith("sentences")}
-    assert {title: number for title, number in lengths.items() if number is not None} == {"5–10": 100, "26–30": 50}
-    assert len(lengths) == 7
-
-
-PICTURES = {
-    "compare": {"attention", "accuracy_by_length", "accuracy_per_epoch"},
-    "extrapolation": {"accuracy_by_length"},
-    **dict.fromkeys(("fifty", "lengths", "sampling"), {"attention", "accuracy_by_length"}),
-    **dict.fromkeys(("mechanisms", "normalizers", "parts", "ten_symbols", "guided"), {"attention"}),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", report.TABLES)
-def test_every_mode_leaves_its_table_and_pictures(tmp_path, mode):
-    runs = [run(score, 1.0, "b") for score in ("none", "dot", "dot")]
-    for each, query in zip(runs, (None, "previous", "current")):
-        each.facts.update(dict(query=query, cell="x") if query else {})
-        weights = None if each.label == "none" else (2, 1, 0, 3)
-        each.splits = {"test": [decoded("abc", "cba", weights)], "test_long": [decoded("abb", "bba", weights)]}
-    if mode not in report.ONE_SENTENCE:
-        runs.reverse()  # the first has the heat maps
-    table = report.write_report(mode, runs, tmp_path, (5, 20))
-    assert (tmp_path / "report.md").read_text(encoding="utf-8") == table and "| none |" in table
-    rows = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert [row["label"] for row in rows] == [each.label for each in runs]
-    assert all(column.title in row for row in rows for column in report.TABLES[mode])
-    assert {path.stem for path in tmp_path.glob("*.png")} == PICTURES[mode]
-
-
-def test_curves_are_means_over_seeds():
-    runs = [run("x", 1.0, "b", (10, 30)), run("x", 1.0, "b", (20, 50)), run("y", 1.0, "b", (0, 1))]
-    x, y = report.curves_per_epoch(runs, "token_accuracy")
-    assert (x.label, list(x.x), list(x.y)) == ("x", [1, 2], [15, 40]) and list(y.y) == [0, 1]
-    with pytest.raises(ValueError, match="'x' has no valid_bleu"):
-        report.curves_per_epoch(runs, "bleu")
-
-
 # Pictures
 
 
@@ -330,26 +203,32 @@ def test_font_fallback_is_an_installed_font_that_has_the_symbol():
     assert base == "DejaVu Sans" and other.startswith("STIX")
 
 
-def test_accuracy_pictures_label_both_curves():
+def test_pictures_of_curves_label_them():
     curves = [plots.Curve("with", [1, 2], [50, 100]), plots.Curve("without", [1, 2], [5, 10])]
-    figure = plots.accuracy_per_epoch({"tokens": curves, "sentences": curves[::-1]})
+    figure = plots.learning_curves({"symbols, in %": curves, "loss": curves[::-1]}, "updates")
     assert [[line.get_label() for line in axes.lines] for axes in figure.axes] == [
         ["with", "without"],
         ["without", "with"],
     ]
+    assert [axes.get_ylim() == (-3, 103) for axes in figure.axes] == [True, False], "a loss is no percentage"
     assert [text.get_text() for text in figure.legends[0].texts] == ["with", "without"]
-    figure = plots.accuracy_by_length(curves, trained=(5, 20))
+    figure = plots.accuracy_by_length(curves, (5, 20), "x", "y")
     assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[50, 100], [5, 10]]
     (shade,) = figure.axes[0].patches
     assert (shade.get_x(), shade.get_x() + shade.get_width()) == (4.5, 20.5)
+    assert not plots.accuracy_by_length(curves, None, "x", "y").axes[0].patches
 
 
 def test_many_curves_can_be_told_apart():
-    curves = [plots.Curve(f"{number}", [1, 2], [number, 100]) for number in range(3 * len(plots.COLOURS))]
-    figure = plots.accuracy_by_length(curves, trained=(5, 20))
+    curves = [plots.Curve(f"{number}", [1, 2], [number, 100]) for number in range(3 * len(plots.OKABE_ITO))]
+    figure = plots.accuracy_by_length(curves, (5, 20), "x", "y")
     looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].lines}
     assert len(looks) == len(curves)
     assert [text.get_text() for text in figure.legends[0].texts] == [curve.label for curve in curves]
+    grouped = [plots.Curve("", [1], [1], group=name) for name in "aabbbccddd"]
+    looks = plots.looks(grouped)
+    assert [look[0] == plots.OKABE_ITO["abcd".index(each.group)] for look, each in zip(looks, grouped)] == [True] * 10
+    assert len(set(looks)) == 10 and len(set(plots.looks(grouped + grouped[:3] * 2))) == 16, "too many of a group"
 
 
 def test_a_file_is_replaced_behind_a_link_and_a_pipe_stays_one(tmp_path):

@@ -39,7 +39,8 @@ GRAMMARS = {
     # script: words that it takes, and its options with what each takes
     "score.py": ("ref hyp", {"--json": "output", "--names": "text", "--tokenize": "text", "--lowercase": "",
                              "--symbols": "", "--characters": ""}),
-    "plot_attention.py": ("log new.png", {"--ids": "number", "--nbest": "", "--data": "path", "--pieces": ""}),
+    "plot_attention.py": ("log new.html", {"--ids": "number", "--nbest": "", "--data": "path", "--pieces": "",
+                                           "--names": "text"}),
     "replace_unknown.py": ("log new", {"--dictionary": "path", "--source": "path", "--unk": "text"}),
     "average_checkpoints.py": ("new a.pt b.pt", {}),
     "convert_fairseq_lstm.py": ("lstm.pt new", {}),

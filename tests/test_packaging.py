@@ -102,8 +102,9 @@ def wheel(tmp_path_factory):
 @pytest.mark.slow
 def test_wheel_holds_the_package_alone(wheel):
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    modules = [path.relative_to(ROOT).as_posix() for path in (ROOT / PLUGIN).rglob("*.py")]
-    assert sorted(names) == sorted(modules)
+    kinds = ("*.py", "*.html", "*.css", "*.js")
+    files = [path.relative_to(ROOT).as_posix() for kind in kinds for path in (ROOT / PLUGIN).rglob(kind)]
+    assert sorted(names) == sorted(files)
 
 
 @pytest.mark.slow

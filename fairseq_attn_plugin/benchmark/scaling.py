@@ -8,7 +8,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 import matplotlib
 from matplotlib.figure import Figure
 
-from ..evaluation.plots import COLOURS, STYLE
+from ..evaluation.plots import OKABE_ITO, STYLE
 from . import rounds
 from .comparison import say
 from .systems import Setting
@@ -21,7 +21,7 @@ SENTENCES = 16
 
 LENGTHS, BEAMS = (10, 25, 50, 100, 200, 400), (1, 2, 5, 10, 20)
 WORKLOAD = replace(WORKLOADS["nmt15"], sentences=SENTENCES)
-GREY_FIRST = (COLOURS[-1], *COLOURS[:-1])
+GREY_FIRST = (OKABE_ITO[-1], *OKABE_ITO[:-1])
 """What the others are compared with stands back."""
 
 

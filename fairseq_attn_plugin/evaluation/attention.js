@@ -47,7 +47,9 @@ function attention(box) {
   // The panels of a sentence
   function show() {
     stop();
-    shown = sentences[choice.selectedIndex].panels.map(({ title, views }) => {
+    const systems = sentences[choice.selectedIndex].panels;
+    if (merge) merge.disabled = systems.every(({ views }) => views.length < 2);
+    shown = systems.map(({ title, views }) => {
       const view = views[merge && merge.checked ? views.length - 1 : 0];
       const panel = { title, view, source: words(view.source), target: words(view.target) };
       panel.reads = make("p", { class: "reads" });
@@ -114,15 +116,15 @@ function attention(box) {
   function draw(panel) {
     const { view, plot, map } = panel;
     const [source, target] = [view.source, view.target].map((symbols) => symbols.map((symbol) => cut(symbol, 16)));
-    const widest = (labels) => Math.max(...labels.map((label) => page.textWidth(label, 12)));
-    const left = widest(target) + 12;
-    const wide = within((map.clientWidth - left - 8) / source.length, 12, 38);
+    const widest = (labels) => Math.max(0, ...labels.map((label) => page.textWidth(label, 12)));
+    const [left, right] = [widest(target) + 16, 16];
+    const wide = within((map.clientWidth - left - right) / source.length, 12, 38);
     const high = within(wide, 16, 26);
-    const turned = widest(source) > wide - 2;
-    const top = (turned ? widest(source) : 14) + 12;
+    const turned = wide < 16 || widest(source.filter((label) => label !== "</s>")) > wide - 2;
+    const top = (turned ? widest(source) : 14) + 14;
     const [width, height] = [wide * source.length, high * target.length];
     panel.geometry = { left, top, width, high };
-    const axis = { showgrid: false, zeroline: false, fixedrange: true, ticks: "", tickfont: { size: 12 } };
+    const axis = { showgrid: false, zeroline: false, fixedrange: true, ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)", tickfont: { size: 12 } };
     const ticks = (labels) => ({ tickvals: labels.map((_, n) => n), ticktext: labels.map(escaped) });
     const heat = {
       type: "heatmap", z: view.weights, zmin: 0, zmax: 1, colorscale: "Cividis", showscale: false, xgap: 1, ygap: 1,
@@ -130,7 +132,7 @@ function attention(box) {
       hovertemplate: "source: %{customdata[0]}<br>output: %{customdata[1]}<br>weight: %{z:.3f}<extra></extra>",
     };
     const layout = {
-      width: left + width + 8, height: top + height + 6, margin: { l: left, r: 8, t: top, b: 6 },
+      width: left + width + right, height: top + height + 6, margin: { l: left, r: right, t: top, b: 6 },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: page.colour("--line"), font: { color: page.colour("--ink"), family: page.FONT },
       hoverlabel: { bgcolor: page.colour("--band"), bordercolor: page.colour("--line"), font: { color: page.colour("--ink") }, align: "left" },
       xaxis: { ...axis, ...ticks(source), side: "top", tickangle: turned ? -90 : 0, range: [-0.5, source.length - 0.5] },

@@ -25,18 +25,22 @@ class Panel:
     weights: List[List[float]]
 
 
-def attention_section(title: str, panels: Sequence[Sequence[Panel]]) -> Section:
+def attention_section(title: str, panels: Sequence[Sequence[Panel]], merged: bool = True) -> Section:
     """A section of a page with heat maps.
 
     Args:
         panels: of each sentence the systems, which stand side by side.
+        merged: whether words are shown at first, where symbols are pieces of words.
 
     Raises:
         ValueError: weights that do not fit their symbols.
     """
-    sentences = [{"text": _text(systems[0].source), "panels": list(map(_panel, systems))} for systems in panels]
+    sentences: List[Dict[str, Any]] = [
+        {"text": _text(systems[0].source), "panels": list(map(_panel, systems))} for systems in panels
+    ]
+    switch = _MERGE.format(checked=" checked" if merged else "")
     merges = any(len(panel["views"]) > 1 for sentence in sentences for panel in sentence["panels"])
-    return Section(title, _CONTROLS.format(merge=_MERGE if merges else "", data=json_script(sentences)))
+    return Section(title, _CONTROLS.format(merge=switch if merges else "", data=json_script(sentences)))
 
 
 def _text(source: Sequence[str]) -> str:
@@ -61,7 +65,7 @@ def _panel(panel: Panel) -> Dict[str, Any]:
     }
 
 
-_MERGE = '<label><input type="checkbox" class="merge"> pieces merged into words</label>'
+_MERGE = '<label><input type="checkbox" class="merge"{checked}> pieces merged into words</label>'
 _CONTROLS = """<div class="attention">
 <div class="controls">
 <label class="of-sentence">Sentence <select></select></label>
@@ -75,7 +79,7 @@ _CONTROLS = """<div class="attention">
 <span class="scale">weight 0 <span class="gradient"></span> 1</span>
 </div>
 <p class="where"></p>
-<p class="said" role="status"></p>
+<p class="said unseen" role="status"></p>
 <div class="panels" tabindex="0" role="group" aria-label="attention maps; the arrow keys step through the output"></div>
 {data}
 </div>"""

@@ -247,7 +247,8 @@ def summary_table(results: Results, columns: Sequence[Column]) -> str:
     """Of these columns, with what its numbers are; what a row is made of has a column for each fact."""
     rows = report_tables.rows_of(columns, results.lines)
     deviation = any(row["seeds"] > 1 for row in rows)
-    names = list(dict.fromkeys(name for row in rows for name in row["facts"]))
+    fullest = sorted(rows, key=lambda row: -len(row["facts"]))
+    names = list(dict.fromkeys(name for row in fullest for name in row["facts"]))
     header = [*names, *(column.title for column in columns)]
     cells = report_tables.cells(columns, rows, deviation)[1:]
     body = [[*(row["facts"].get(name, "–") for name in names), *line[1:]] for row, line in zip(rows, cells)]

@@ -61,6 +61,8 @@ def read_generation_log(path) -> List[Sentence]:
                 kind, ident, rest = _parts(line)
                 _add(sentences, kind, int(ident), rest)
             except (KeyError, IndexError, ValueError) as error:
+                if not line.endswith("\n"):
+                    break
                 why = f" ({error})" if isinstance(error, ValueError) and str(error) else ""
                 raise ValueError(f"{path}:{number}: damaged line {line.rstrip()[:60]!r}{why}") from None
             aligned = aligned or kind == "A"

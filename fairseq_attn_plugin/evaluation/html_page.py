@@ -1,5 +1,5 @@
-"""One HTML file that needs nothing else: sections, tables that sort, plotly figures. Light and dark; for a screen, a phone
-and print. Its style and its scripts stand in ``page.css``, ``page.js`` and ``attention.js`` beside this file."""
+"""One HTML file that needs nothing else: sections, tables that sort, plotly figures. Light and dark; for a screen, a
+phone and print. Its style and its scripts stand in ``page.css``, ``page.js`` and ``attention.js`` beside this file."""
 
 import json
 import re
@@ -13,12 +13,11 @@ from plotly.offline import get_plotlyjs
 from plotly.utils import PlotlyJSONEncoder
 
 from . import whole_files
+from .plots import OKABE_ITO
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-"""Colours that colour-blind readers tell apart, of Okabe and Ito; grey in place of black and yellow, of which each cannot
-be seen on one of the two backgrounds."""
 MISSING = ("", "–", "-")
 """Cells of a column of numbers that have none."""
+_UNNAMED = '<span class="unseen">row</span>'
 _NUMBER = re.compile(r"([+-]?(?:\d[\d,]*)?\.?\d+(?:e[+-]?\d+)?)(?: ?± ?[\d.,]+)?(?: ?%)?")
 
 
@@ -60,11 +59,12 @@ def json_script(value: Any, **attributes: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """HTML of a table that sorts by click or key. Columns of numbers (``1,234``, ``98.5 ± 0.3``, ``12 %``; :data:`MISSING`
-    for none) are aligned to the right and sort as numbers."""
+    """HTML of a table that sorts by click or key. Columns of numbers (``1,234``, ``98.5 ± 0.3``, ``12 %``;
+    :data:`MISSING` for none) are aligned to the right and sort as numbers."""
     numeric = [_is_numeric([row[column] for row in rows]) for column in range(len(header))]
     heads = "".join(
-        f'<th scope="col" aria-sort="none"{_kind(number)}><button type="button">{escape(title) or "&nbsp;"}</button></th>'
+        f'<th scope="col" aria-sort="none"{_kind(number)}>'
+        f'<button type="button">{escape(title) or _UNNAMED}</button></th>'
         for title, number in zip(header, numeric)
     )
     body = "\n".join(f"<tr>{_cells(row, numeric)}</tr>" for row in rows)
@@ -139,6 +139,6 @@ def _figure(figure: Figure) -> str:
     ident = escape(figure.id)
     return (
         f'<figure class="diagram"><div class="plot" id="{ident}" role="img" aria-labelledby="{ident}-words"></div>\n'
-        f'<details><summary>In words and numbers</summary><div id="{ident}-words">{_paragraphs(figure.text)}</div></details>'
-        "</figure>"
+        f'<details><summary>In words and numbers</summary><div id="{ident}-words">{_paragraphs(figure.text)}</div>'
+        "</details></figure>"
     )

@@ -60,7 +60,7 @@ def check_finished(folder: Path, splits: Sequence[str]) -> None:
 
 
 def read_split(path: Path) -> Sentences:
-    """Sentences of a log of ``fairseq-generate``. ValueError, OSError: it is damaged, missing, or without references."""
+    """Sentences of a log of ``fairseq-generate``. ValueError, OSError: it is damaged, missing or without references."""
     try:
         sentences = read_generation_log(path)
     except UnicodeDecodeError as error:

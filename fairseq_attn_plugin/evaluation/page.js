@@ -109,25 +109,26 @@ const page = (() => {
   function legendRows(figure, width) {
     const names = figure.data.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name);
     if (names.length < 2 && !(figure.layout || {}).showlegend) return 0;
-    const widest = Math.max(0, ...names.map((name) => textWidth(name, 13))) + 48;
-    return Math.ceil(names.length / Math.max(1, Math.floor(width / widest)));
+    const widest = Math.max(0, ...names.map((name) => textWidth(name, 13))) + 56;
+    return Math.ceil(names.length / Math.max(1, Math.floor((width - 66) / widest)));
   }
   function layoutOf(figure, width) {
-    const own = figure.layout || {};
+    const own = figure.layout || {}, rows = legendRows(figure, width);
     const axis = { gridcolor: colour("--line"), zerolinecolor: colour("--line"), linecolor: colour("--line"), automargin: true };
     const base = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", colorway: data.colours, hovermode: "closest",
       font: { color: colour("--ink"), family: FONT, size: 13 }, margin: { l: 52, r: 14, t: own.title ? 48 : 18, b: 44 },
-      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, xanchor: "left" },
+      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, xanchor: "left", maxheight: 20 * rows + 40 },
       hoverlabel: { bgcolor: colour("--band"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--soft"), activecolor: colour("--ink") },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
     const axes = Object.keys(own).filter((key) => /^[xy]axis\d*$/.test(key));
     for (const name of new Set(["xaxis", "yaxis", ...axes])) base[name] = axis;
-    const rows = legendRows(figure, width);
     return { ...merged(base, own), width, height: (own.height || 380) + 20 * Math.max(0, rows - 1), autosize: false };
   }
-  const config = { displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const buttons = [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]];
+  const config = { displaylogo: false, displayModeBar: matchMedia("(hover: hover)").matches && "hover", modeBarButtons: buttons };
   function drawFigure(plot) {
     const figure = data.figures[plot.id];
     return Plotly.react(plot, figure.data, layoutOf(figure, plot.parentElement.clientWidth), config);

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from . import whole_files
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-"""Colours that colour-blind readers tell apart, of Okabe and Ito, with grey in place of black and yellow."""
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
+"""Colours that colour-blind readers tell apart, of Okabe and Ito; grey in place of black and yellow, of which each
+cannot be seen on one of two backgrounds, white and black."""
 LINES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 """Style and marker: the first in every colour, then the second, ..."""
 FEW_CURVES = 4  # a legend in one row
@@ -34,12 +35,18 @@ STYLE: Any = {
 
 @dataclass
 class Curve:
-    """One line of a diagram: y(x), both of one length, and, where it is a mean, the standard deviation of y."""
+    """One line of a diagram: y(x), both of one length.
+
+    Attributes:
+        deviation: where it is a mean, the standard deviation of y.
+        group: of curves that may share a colour.
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     deviation: Sequence[float] = ()
+    group: str = ""
 
 
 @dataclass
@@ -62,9 +69,14 @@ def save(figure: Figure, path) -> None:
     whole_files.write(path, picture.getvalue())
 
 
-def looks(count: int) -> List[Tuple[str, int]]:
-    """A colour and the number of a line for each of so many curves, all different as long as there are enough."""
-    return ([(colour, line) for line in range(len(LINES)) for colour in COLOURS] * count)[:count]
+def looks(curves: Sequence[Curve]) -> List[Tuple[str, int]]:
+    """A colour and the number of a line for each curve, all different as long as there are enough. Of more curves than
+    colours, those of a group share one, where this tells them apart."""
+    names = list(dict.fromkeys(curve.group for curve in curves))
+    members = [[curve.group for curve in curves[:number]].count(curve.group) for number, curve in enumerate(curves)]
+    if len(names) <= len(OKABE_ITO) < len(curves) and max(members) < len(LINES):
+        return [(OKABE_ITO[names.index(curve.group)], member) for curve, member in zip(curves, members)]
+    return ([(colour, line) for line in range(len(LINES)) for colour in OKABE_ITO] * len(curves))[: len(curves)]
 
 
 def learning_curves(panels: Dict[str, List[Curve]], x: str) -> Figure:
@@ -146,7 +158,7 @@ def _legend_width(curves: int) -> float:
 
 
 def _draw_curves(axes, curves: List[Curve], **style) -> None:
-    for curve, (colour, line) in zip(curves, looks(len(curves))):
+    for curve, (colour, line) in zip(curves, looks(curves)):
         look = dict(color=colour, linestyle=LINES[line][0], marker=LINES[line][1], clip_on=False, **style)
         axes.plot(curve.x, curve.y, label=curve.label, **look)
 

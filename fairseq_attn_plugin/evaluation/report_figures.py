@@ -47,7 +47,7 @@ def learning_curves(lines: Sequence[Line], statistic: str, over: str = "num_upda
         values = [[stats[statistic] for stats in points[updates]] for updates in sorted(points)]
         x = [mean(stats[over] for stats in points[updates]) for updates in sorted(points)]
         if x:
-            curves.append(Curve(label_of(group[0]["facts"]), x, list(map(mean, values)), list(map(spread, values))))
+            curves.append(_curve(group, x, list(map(mean, values)), list(map(spread, values))))
     return curves
 
 
@@ -71,8 +71,14 @@ def length_curves(lines: Sequence[Line], measure: str, width: int = 1) -> List[C
             parts = [seed[length] for seed in seeds if length in seed]
             accuracies.append(getattr(measures.total(parts), measure))
             spreads.append(spread([getattr(part, measure) for part in parts]))
-        curves.append(Curve(label_of(group[0]["facts"]), lengths, accuracies, spreads))
+        curves.append(_curve(group, lengths, accuracies, spreads))
     return curves
+
+
+def _curve(group: Sequence[Line], x: Sequence[float], y: Sequence[float], deviation: Sequence[float]) -> Curve:
+    """Of a row of the table; rows of the same first fact may share a colour."""
+    facts = group[0]["facts"]
+    return Curve(label_of(facts), x, y, deviation, next(iter(facts.values()), ""))
 
 
 def _by_length(line: Line, width: int) -> Dict[float, Any]:
@@ -107,8 +113,7 @@ def interactive(
         far = plots.is_far(curves, trained)
         layout["shapes"], layout["annotations"] = [_shade(*trained)], [_seen(*trained, far)]
         layout["xaxis"].update({"type": "log"} if far else {})
-    looks = zip(curves, plots.looks(len(curves)))
-    traces = [_trace(curve, look, x, len(curves)) for curve, look in looks]
+    traces = [_trace(curve, look, x, len(curves)) for curve, look in zip(curves, plots.looks(curves))]
     return Figure(ident, {"data": traces, "layout": layout}, "\n".join([what, *map(in_words, curves)]))
 
 
@@ -132,7 +137,7 @@ def _trace(curve: Curve, look: Tuple[str, int], x: str, many: int) -> Dict[str, 
 
 def _shade(shortest: int, longest: int) -> Dict[str, Any]:
     ends = {"x0": shortest - 0.5, "x1": longest + 0.5, "y0": 0, "y1": 1}
-    look = {"fillcolor": plots.COLOURS[4], "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
+    look = {"fillcolor": plots.OKABE_ITO[4], "opacity": 0.12, "line": {"width": 0}, "layer": "below"}
     return {"type": "rect", "yref": "paper", **ends, **look}
 
 

@@ -9,11 +9,13 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 @dataclass(frozen=True)
 class Measure:
-    """What a column shows: its title, decimals, and whether seeds are joined by their median, not their mean."""
+    """What a column shows: its title, decimals, whether seeds are joined by their median, not their mean, and whether
+    there is a number only if every seed has one."""
 
     title: str
     decimals: int = 2
     median: bool = False
+    of_all: bool = False
 
 
 TRAINING = {
@@ -21,8 +23,8 @@ TRAINING = {
     "updates": Measure("updates", 0),
     "seconds": Measure("training seconds", 1, median=True),
     "tokens_per_second": Measure("tokens/s", 0, median=True),
-    "updates_to_99": Measure("updates to 99 %", 0),
-    "seconds_to_99": Measure("seconds to 99 %", 1, median=True),
+    "updates_to_99": Measure("updates to 99 %", 0, of_all=True),
+    "seconds_to_99": Measure("seconds to 99 %", 1, median=True, of_all=True),
 }
 """Measures of a training, by their names in ``measures.jsonl``."""
 TEST = {

@@ -11,12 +11,14 @@ from .report_keys import MEASURES, TRAINING, Pivot, ReportKeys
 
 @dataclass
 class Column:
-    """A number per run: title, value (None: does not apply), decimals, how the numbers of several seeds are joined."""
+    """A number per run: title, value (None: does not apply), decimals, how the numbers of several seeds are joined, and
+    whether there is one only if every seed has it: of those that came to 99 % the others would be forgotten."""
 
     title: str
     value: Callable[[Line], Optional[float]]
     decimals: int = 0
     join: Callable[[Sequence[float]], float] = mean
+    of_all: bool = False
 
 
 def columns_of(keys: ReportKeys) -> List[Column]:
@@ -39,7 +41,7 @@ def column_of(name: str, test: Optional[str] = None) -> Column:
             return line.get(name)
         return test_of(line, test).get(name)
 
-    return Column(measure.title, value, measure.decimals, median if measure.median else mean)
+    return Column(measure.title, value, measure.decimals, median if measure.median else mean, measure.of_all)
 
 
 def test_of(line: Line, test: Optional[str] = None) -> Line:
@@ -94,6 +96,8 @@ def rows_of(columns: Sequence[Column], lines: Sequence[Line]) -> List[dict]:
         row["failed"], row["deviation"] = len(group) - len(whole), {}
         for column in columns:
             values = [value for value in map(column.value, whole) if value is not None]
+            if column.of_all and len(values) < len(whole):
+                values = []
             row[column.title] = column.join(values) if values else None
             row["deviation"][column.title] = stdev(values) if len(values) > 1 else None
         rows.append(row)
