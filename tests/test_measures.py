@@ -82,9 +82,9 @@ def test_a_run_is_a_line(tmp_path):
     assert test["entropy"] == pytest.approx(-(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) * 20 / 25)
 
 
-def cut(run, log="generate-test.txt", rest=0.5):
+def cut(run, log="generate-test.txt", where="P-2"):
     path = run / log
-    path.write_bytes(path.read_bytes()[: int(len(path.read_bytes()) * rest)])
+    path.write_text(path.read_text()[: path.read_text().index(where)])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def cut(run, log="generate-test.txt", rest=0.5):
         (lambda run: (run / "train.done").unlink(), "train is not finished"),
         (lambda run: (run / "generate-test.done").unlink(), "generate-test is not finished"),
         (cut, "x-seed1/generate-test.txt:"),
-        (lambda run: cut(run, "train.jsonl", 0.8), "x-seed1/train.jsonl:"),
+        (lambda run: cut(run, "train.jsonl", '"train_wps"'), "x-seed1/train.jsonl:"),
         (lambda run: (run / "train.jsonl").unlink(), "x-seed1/train.jsonl: No such file"),
         (lambda run: (run / "generate-test.txt").write_bytes(b"S-0\t\xff\n"), "x-seed1/generate-test.txt: not UTF-8"),
         (lambda run: (run / "generate-test.txt").write_text(no_references()), "has no T line"),

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from model_factory import check_command
 from parallel_corpus import write_parallel_corpus
 
 pytestmark = pytest.mark.slow
@@ -49,13 +48,16 @@ touch "$out"/checkpoint{8,9,10,11,_best,_last,_2_500}.pt
 """
 GENERATE = r"""#!/usr/bin/env bash
 echo "generate $*" >>"$CALLS"
+while [ $# -gt 0 ]; do case $1 in --results-path) out=$2 ;; --gen-subset) split=$2 ;; esac; shift; done
+: >"$out/generate-$split.txt"
 """
 PYTHON = f"""#!/usr/bin/env bash
 case "$*" in
   *average_checkpoints.py*) echo "average ${{*:4}}" >>"$CALLS"; : >"$4" ;;
   *attention_options.py*) [ -n "${{NO_ATTENTION:-}}" ] || echo --print-alignment soft ;;
   *train_distributed.py*) echo "processes ${{*:4:2}}" >>"$CALLS"; exec "${{0%/*}}/fairseq-train" "${{@:7}}" ;;
-  *nmt_report.py*) echo "report ${{*:4}}" >>"$CALLS" ;;
+  *nmt_report.py*) echo "report ${{*:4}}" >>"$CALLS"; [ "$4" != run ] || echo '{{}}' >"$5/report.json" ;;
+  *compare.py*) exec "$PROGRAMS/bin/python" "$@" ;;
   *) exec '{sys.executable}' "$@" ;;
 esac
 """
@@ -67,7 +69,9 @@ class Checkout:
     def __init__(self, folder: Path):
         self.root, self.out, self.data = folder / "a b", folder / "out put", folder / "data bin" / "set.de-en"
         self.calls_file = folder / "calls"
-        shutil.copytree(ROOT / "scripts", self.root / "scripts")
+        for name in ("scripts", "experiments"):
+            shutil.copytree(ROOT / name, self.root / name)
+        (self.root / "fairseq_attn_plugin").symlink_to(ROOT / "fairseq_attn_plugin")
         self.write("scripts/setup.sh", "#!/usr/bin/env bash\n")
         for name in ("prepare_corpus", "prepare_multi30k"):
             self.write(f"data-prep/{name}.sh", PREPARE)
@@ -292,42 +296,64 @@ def test_a_killed_script_takes_its_training_along_and_is_resumed(checkout):
     assert first == second and "--save-dir" in first
 
 
-def test_comparisons_run_every_model_with_the_same_options(checkout):
-    result = checkout.run("lstm", "--from", "x", "--", "--lr", "0.1", script="nmt_compare")
+@pytest.fixture
+def comparing(tmp_path, programs):
+    """A checkout in which the scripts that compare run with a real Python."""
+    checkout, run = Checkout(tmp_path), Checkout.run
+    here = dict(PROGRAMS=str(programs), PYTHONPATH=str(ROOT))
+    checkout.run = lambda *args, **env: run(checkout, *args, script="nmt_compare", **here, **env)
+    return checkout
+
+
+def test_comparisons_run_every_model_with_the_same_options(comparing):
+    result = comparing.run("lstm", "--from", "x", "--", "--lr", "0.1", JOBS="2", OMP_NUM_THREADS="", BREAK="together")
     assert result.returncode == 0, result.stderr
-    trains = checkout.calls("train")
-    assert ["--arch lstm " in call for call in trains] == [True, True, False] * 2
+    trains = sorted(comparing.calls("train"), key=lambda call: call[call.index(" --save-dir") :])
+    assert ["--arch lstm " in call for call in trains] == [False, False, True, True, True, True]
     assert all(call.rindex("--lr 0.1") > call.rindex("--lr 0.002") for call in trains)
-    prepared = [call.split()[1:] for call in checkout.calls("prepare")]
+    prepared = sorted(call.split()[1:] for call in comparing.calls("prepare"))
     assert prepared == [[*pair, "--from", "x"] for pair in (PAIR, ("--source", "en", "--target", "de")) for _ in "123"]
-    compared = checkout.calls("report")[-1]
-    models = ("lstm-0.3", "lstm-0.2", "attention")
-    places = [compared.index(f"{checkout.out}/{model}-{pair}") for pair in PAIRS for model in models]
-    assert places == sorted(places)
-    for given, words in [
+    (compared,) = comparing.calls("report compare")
+    models = {"fairseq's lstm, dropout 0.3": "lstm-0.3", "fairseq's lstm, dropout 0.2": "lstm-0.2",
+              "attn_lstm_multi30k": "attention"}  # fmt: skip
+    rows = [(label, name, pair) for pair in PAIRS for label, name in models.items()]
+    shown = [f"{label}, {pair.replace('-', '→')}={comparing.out}/{name}-{pair}" for label, name, pair in rows]
+    assert compared == f"report compare {comparing.out} {' '.join(shown)}"
+    page = (comparing.out / "plan.json").read_text()
+    assert "fairseq-train" in page and page.count('"test1": [') == 6, "with the commands of fairseq"
+    assert comparing.run("lstm", "--from", "x", "--", "--lr", "0.1").returncode == 0
+    assert len(comparing.calls("train")) == 6 and len(comparing.calls("report compare")) == 2
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
         ("lstn", "got 'lstn'; choose from lstm, "),
         ("mechanisms --source cs", "--source: the languages are those of mechanisms"),
         ("lstm -- --dropout=0.4", "--dropout: lstm compares two values of it"),
-        ("lstm --vocabulary=separate", "--vocabulary=separate: fairseq's lstm shares one table"),
-    ]:
-        assert words in last_line(checkout.run(*given.split(), script="nmt_compare"))
+        ("lstm --vocabulary=separate", "--vocabulary: fairseq's lstm shares one table"),
+        ("memory -- --attention-score lunog", "--attention-score: got 'lunog'; choose from none, additive"),
+    ],
+)
+def test_mistakes_in_comparisons_are_one_line(comparing, given, words):
+    result = comparing.run(*given.split())
+    assert result.returncode == 1 and words in last_line(result) and not comparing.calls()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["mechanisms", "memory"])
-def test_options_of_every_model_of_a_comparison_fit(checkout, mode):
-    assert checkout.run(mode, script="nmt_compare").returncode == 0
-    for call in checkout.calls("train"):
-        check_command(call[call.index("--task") : call.index(" --save-dir")].split())
-
-
-def test_comparisons_train_so_many_at_once_as_jobs_says(checkout):
-    result = checkout.run("lstm", script="nmt_compare", JOBS="2", OMP_NUM_THREADS="", BREAK="together")
+def test_targets_stand_beside_other_runs_and_a_failure_is_reported(comparing):
+    single = comparing.root / "runs" / "nmt" / "set.de-en"
+    single.mkdir(parents=True)
+    (single / "report.json").touch()
+    result = comparing.run("targets", "--from", "x", UPDATES="9")
     assert result.returncode == 0, result.stderr
-    assert len(checkout.calls("train")) == 6 and len(checkout.calls("report")) == 7
-    shutil.rmtree(checkout.out)
-    result = checkout.run("lstm", script="nmt_compare", JOBS="2", BREAK="error")
-    assert result.returncode == 1 and "failed: ValueError: --lr: got x" in last_line(result)
+    own = f"de→{{en,fr}}={comparing.out}/de-en+fr"
+    assert comparing.calls("report compare") == [f"report compare {comparing.out} {own} set.de-en={single}"]
+    assert "--max-update 9 " in comparing.calls("train")[0]
+    assert "prepare_corpus.sh --source de --target en,fr --tag-target --from x" in comparing.calls("prepare")[0]
+    twice = comparing.run("targets", SINGLE=f"{single} /x/set.de-en")
+    assert "two folders have one name" in last_line(twice)
+    failed = comparing.run("targets", "--from", "x", "--", "--lr", "1", BREAK="error", OUT=f"{comparing.out}2")
+    assert failed.returncode == 1 and "failed: ValueError: --lr: got x" in last_line(failed)
 
 
 @pytest.mark.slow(seconds=40)

@@ -33,14 +33,15 @@ def updates_of(folder: Path) -> int:
 
 def share_done(run: PlannedRun, folder: Path) -> float:
     """Of a run, 0 to 1."""
-    splits = len(run.decodings)
-    of_training = OF_TRAINING if splits else 1.0
-    done = sum((folder / f"generate-{split}.done").exists() for split in run.decodings)
+    decoded = [(folder / f"generate-{split}.done").exists() for split in run.decodings]
+    if not run.settings:  # nmt.sh decodes and scores as well
+        decoded = [(folder / "report.json").exists()]
+    of_training = OF_TRAINING if decoded else 1.0
     if (folder / "train.done").exists():
         trained = 1.0
     else:
         trained = min(updates_of(folder) / run.updates, 1.0) if run.updates else 0.0
-    return of_training * trained + ((1 - of_training) * done / splits if splits else 0.0)
+    return of_training * trained + ((1 - of_training) * sum(decoded) / len(decoded) if decoded else 0.0)
 
 
 class Progress:
