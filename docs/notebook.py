@@ -6,6 +6,7 @@
 import base64
 import json
 import re
+from itertools import groupby
 from typing import Dict, Tuple
 
 from mkdocs.structure.files import File
@@ -33,7 +34,7 @@ def page(notebook: dict, name: str) -> Tuple[str, Dict[str, bytes]]:
     """Markdown of a notebook, and its pictures by the names of their files.
 
     Raises:
-        ValueError: an output that is an error, or in a form that is not shown.
+        ValueError: an output that is neither printed nor a picture.
     """
     parts, pictures = [], {}
     for cell in notebook["cells"]:
@@ -42,18 +43,17 @@ def page(notebook: dict, name: str) -> Tuple[str, Dict[str, bytes]]:
             parts.append(formulas(source) + "\n")
             continue
         parts.append(fenced("python", source))
-        for output in cell["outputs"]:
-            data = output.get("data", {})
-            if output["output_type"] == "stream" and output["name"] == "stdout":
-                parts.append(fenced("text", text_of(output["text"])))
-            elif PICTURE in data:
+        for printed, outputs in groupby(cell["outputs"], lambda output: output.get("name") == "stdout"):
+            if printed:
+                parts.append(fenced("text", "".join(text_of(output["text"]) for output in outputs)))
+                continue
+            for output in outputs:
+                data = output.get("data", {})
+                if PICTURE not in data:
+                    raise ValueError(f"{name}.ipynb: an output is {output['output_type']}; execute the notebook anew")
                 file = f"{name}_{len(pictures) + 1}.png"
                 pictures[file] = base64.b64decode(text_of(data[PICTURE]))
                 parts.append(f"![{output['metadata'][PICTURE]['alt']}]({file})\n")
-            elif "text/plain" in data:
-                parts.append(fenced("text", text_of(data["text/plain"])))
-            else:
-                raise ValueError(f"{name}.ipynb: an output is {output['output_type']}; execute the notebook anew")
     title, *rest = parts
     return "\n".join([title, DOWNLOAD.format(name), *rest]), pictures
 
