@@ -12,7 +12,7 @@ import sys
 
 logging.disable(logging.INFO)  # fairseq logs while it is imported
 
-from fairseq_attn_plugin.evaluation import scoring, whole_files  # noqa: E402
+from fairseq_attn_plugin.evaluation import scoring, sentence_bleu, whole_files  # noqa: E402
 
 
 def main() -> None:
@@ -35,11 +35,19 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--characters", action="store_true", help="wer and cer as well")
     parser.add_argument("--symbols", action="store_true", help="wer and ser as well")
+    parser.add_argument(
+        "--sentences", type=int, metavar="K",
+        help="instead, a row for each sentence: its BLEU with n-grams of up to K words, from 0 to 1, as Dive into Deep "
+        "Learning has it",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="writes the numbers there, too")
     args = parser.parse_args()
     try:
         if args.json:
             whole_files.check_output(args.json, args.reference, *args.hypotheses)
+        if args.sentences is not None:
+            print(each_sentence(args), end="")
+            return
         scored = read_and_score(args)
         print(scoring.markdown(scored), end="")
         if args.json:
@@ -50,14 +58,28 @@ def main() -> None:
         sys.exit(f"error: {error}")
 
 
-def read_and_score(args) -> scoring.Scored:
+def read(args) -> tuple:
+    """Lines of the reference, and by name those of the systems."""
     names = args.names or args.hypotheses
     if len(names) != len(args.hypotheses) or len(set(names)) != len(names):
         raise ValueError(f"--names: got {' '.join(names)!r} for {len(args.hypotheses)} systems; give each its own name")
-    wanted, reference = metrics_of(args), scoring.read_lines(args.reference)
-    systems = {
+    reference = scoring.read_lines(args.reference)
+    return reference, {
         name: scoring.read_system(path, reference, args.reference) for name, path in zip(names, args.hypotheses)
     }
+
+
+def each_sentence(args) -> str:
+    """The table of ``--sentences``."""
+    if args.sentences < 1:
+        raise ValueError(f"--sentences: got {args.sentences}; give the words of the longest n-gram, 1 or more")
+    if args.json:
+        raise ValueError("--json: --sentences prints a table only; leave one of both out")
+    return sentence_bleu.markdown(*read(args), args.sentences)
+
+
+def read_and_score(args) -> scoring.Scored:
+    wanted, (reference, systems) = metrics_of(args), read(args)
     return scoring.score(reference, systems, args.lowercase, args.tokenize, wanted)
 
 

@@ -4,6 +4,7 @@
 #
 # usage: bash scripts/score.sh REFERENCE HYPOTHESES [HYPOTHESES ...] [--names NAME ...] [--json FILE]
 #          [--metric bleu,chrf,ter,wer,cer,ser] [--lowercase] [--tokenize NAME] [--characters] [--symbols]
+#          [--sentences K]
 #   wer: lines that differ; cer, ser: edits over characters, over symbols that blanks separate; all of them in percent
 #   VENV=, PYTHON=, TORCH_INDEX_URL=: see setup.sh
 set -euo pipefail

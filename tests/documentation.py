@@ -6,6 +6,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+NOTEBOOKS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.ipynb"))
 PAGES = ["README.md", "CONTRIBUTING.md", *DOCS]
 
 

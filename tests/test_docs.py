@@ -91,6 +91,11 @@ LONG = {
     ("docs/translation.md", "fairseq-generate"): TRAINS,
     ("docs/translation.md", "--finetune-from-model"): "trains for minutes; test_data_prep_like.py goes on with a model",
     ("docs/translation.md", "nmt_compare.sh"): TRAINS,
+    ("docs/questions.md", "question-attention"): TRAINS,
+    ("docs/questions.md", "question-order"): TRAINS,
+    ("docs/questions.md", "question-score"): TRAINS,
+    ("docs/questions.md", "question-forcing"): TRAINS,
+    ("docs/questions.md", "demonstration_corpus.py"): TRAINS,
 }
 
 

@@ -9,7 +9,7 @@ from typing import Dict, List
 
 import pytest
 import yaml
-from documentation import DOCS, PAGES, ROOT, prose, read
+from documentation import DOCS, NOTEBOOKS, PAGES, ROOT, prose, read
 
 from fairseq_attn_plugin.models.bridge import BRIDGES
 from fairseq_attn_plugin.models.encoder_fronts import ENCODER_FRONTS
@@ -147,8 +147,8 @@ def test_links_lead_somewhere(page):
 def test_every_page_is_on_the_site():
     config = yaml.safe_load(read("mkdocs.yml"))
     pages = [f"docs/{path}" for entry in config["nav"] for path in entry.values()]
-    assert sorted(pages) == DOCS
-    for page in set(DOCS) - {"docs/index.md"}:
+    assert sorted(pages) == sorted([*DOCS, *(notebook.replace(".ipynb", ".md") for notebook in NOTEBOOKS)])
+    for page in {*DOCS, *NOTEBOOKS} - {"docs/index.md"}:
         assert f"]({Path(page).name})" in read("docs/index.md"), page
 
 
