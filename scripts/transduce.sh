@@ -14,7 +14,7 @@
 #   SIZE=high          which training file, where a language has several
 #   MEMBERS="base wide"   the models, each with every seed; unset: all of the mode (docs/transduction.md)
 #   SEEDS="1 2 3"      one training of each model per seed; unset: 1
-#   UPDATES=N          of a training, over which the learning rate falls to zero; unset: 3000, with --together for
+#   UPDATES=N          of a training, over which the learning rate falls to zero; unset: 2000, with --together for
 #                      each language
 #   BEAM=N             of the decoding; unset: 5
 #   JOBS=2             so many trainings at once, each on one thread; unset: 1

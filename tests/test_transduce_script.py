@@ -197,7 +197,7 @@ def test_one_model_for_all_languages(checkout):
     assert "transduce: 2 languages together, 1 models, 1 seeds: 1 trainings" in result.stderr
     ((_, *options),) = (call.split() for call in checkout.calls("prepare"))
     assert options[options.index("--columns") + 1] == "1+2,3" and "features,char" in options
-    assert len(checkout.calls("nmt")) == 1 and "/together/base-seed1 6000 5 " in checkout.calls("nmt")[0]
+    assert len(checkout.calls("nmt")) == 1 and "/together/base-seed1 4000 5 " in checkout.calls("nmt")[0]
     for split, (start, end) in WORDS.items():
         lines = (checkout.out / "together" / f"{split}.tsv").read_text().split("\n")
         assert len(lines) == 2 * (end - start) + 1 and re.fullmatch(r"bb\t[abc]{3}\t[ABC] [ABC] [ABC]", lines[-2])

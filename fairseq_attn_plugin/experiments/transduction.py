@@ -10,7 +10,7 @@ FILE = re.compile(r"(?P<language>[A-Za-z0-9][\w-]*?)[_-](?P<split>train|dev|test
 NAMES = "LANGUAGE_train.tsv, LANGUAGE_dev.tsv and LANGUAGE_test.tsv"
 TOGETHER = "together"
 """Stands for a language where one model is of all."""
-UPDATES = 3000
+UPDATES = 2000
 """Of the training for one language."""
 VALIDATIONS = 10
 """Of a training: each takes as long as many updates on so few words."""
@@ -38,7 +38,7 @@ MODES = {
     "g2p": Mode(
         "--source letters --target phones --columns 1,2 --source-segmentation char --target-segmentation none "
         "--normalization nfd",
-        f"--arch attn_lstm_g2p {SPARSE} --max-tokens 250",
+        f"--arch attn_lstm_g2p {SPARSE}",
         {
             "base": "",
             "content": "--attention-addressing none --attention-normalizer entmax15",
